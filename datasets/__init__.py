@@ -1,0 +1,39 @@
+"""What is sample i of this mix? Packs of samples, deterministic mixes of them, and batches of tensors.
+
+Importing this needs numpy and pyarrow alone: `Loader` and `eval_batches` bring torch on first use, so that the
+search's driver and trials never load it.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from datasets.mix import Domain, DomainRows, Draws, Mix, Source, nested_rows, subset_count
+from datasets.pack import Column, Manifest, Pack, PackError
+from datasets.writer import write_pack
+
+if TYPE_CHECKING:
+    from datasets.loader import Loader, eval_batches
+
+__all__ = [
+    "Column",
+    "Domain",
+    "DomainRows",
+    "Draws",
+    "Loader",
+    "Manifest",
+    "Mix",
+    "Pack",
+    "PackError",
+    "Source",
+    "eval_batches",
+    "nested_rows",
+    "subset_count",
+    "write_pack",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Loader", "eval_batches"):
+        from datasets import loader
+
+        return getattr(loader, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,142 @@
+"""Loader: the batches of a mix as tensors, the same for any number of ranks and loader processes.
+
+A batch is a pure function of its step (mix.py), and a whole batch is made in one place, so that loader processes
+change when a batch is ready and never what is in it.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datasets.mix import Domain, Mix, Source
+from datasets.pack import Value
+
+Sample = Mapping[str, Value]
+
+
+class Loader:
+    """Reads, augments and stacks the draws of a mix.
+
+    sources      the source of each domain of the mix; digests must be the mix's (ValueError otherwise)
+    augment      (sample, seed) -> arrays; a function of the two alone; picklable where loader processes need it
+    columns      the pack's columns that `augment` gets
+    rank         of world_size processes; rank r gets positions r, r + n, ... of every batch (so the domains are
+                 spread evenly), and together the ranks get the batch that one process gets
+    num_workers  loader processes; 0 reads in this one
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[Domain, Source],
+        mix: Mix,
+        augment: Callable[[Sample, int], dict[str, np.ndarray]],
+        columns: Sequence[str],
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        num_workers: int = 0,
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise ValueError(f"`0 <= rank < world_size` must hold, but got (rank={rank}, world_size={world_size})")
+        if mix.batch_size < world_size:
+            raise ValueError(
+                f"a batch must hold a sample for every worker, but got batch_size={mix.batch_size} for {world_size}"
+            )
+        for rows in mix.domains:
+            name = rows.domain.name.lower()
+            if rows.domain not in sources:
+                raise ValueError(f"the mix draws {name} rows, but got no {name} source")
+            source = sources[rows.domain]
+            if source.digest != rows.digest or rows.rows.max() >= len(source):
+                raise ValueError(
+                    f"{name}: the mix's rows must be of source {source.digest[:12]} with {len(source)} rows, "
+                    f"but are of {rows.digest[:12]} up to row {rows.rows.max()}"
+                )
+            _check_columns(source, columns)
+        self.sources = dict(sources)
+        self.mix = mix
+        self.augment = augment
+        self.columns = tuple(columns)
+        self.rank, self.world_size, self.num_workers = rank, world_size, num_workers
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """This rank's part of batch `step`: the augmented arrays stacked [b, ...], and "domain" int64 [b]."""
+        draws = self.mix.batch(step)
+        mine = slice(self.rank, None, self.world_size)
+        domains = draws.domain[mine]
+        samples = [
+            self.augment(self.sources[Domain(domain)].sample(row, self.columns), seed)
+            for domain, row, seed in zip(
+                domains.tolist(), draws.row[mine].tolist(), draws.seed[mine].tolist(), strict=True
+            )
+        ]
+        return _stack(samples) | {"domain": torch.from_numpy(domains.copy())}
+
+    def batches(self, start: int, stop: int) -> Iterator[dict[str, Tensor]]:
+        """`batch(step)` for each step in [start, stop), made ahead by the loader processes where there are any."""
+        if self.num_workers == 0 or stop <= start:
+            yield from map(self.batch, range(start, stop))
+            return
+        yield from DataLoader(
+            _Steps(self, start, stop),
+            batch_size=None,
+            num_workers=self.num_workers,
+            worker_init_fn=_single_threaded,
+            generator=torch.Generator().manual_seed(
+                0
+            ),  # it seeds its workers; without one it draws from torch's global
+        )
+
+
+def eval_batches(
+    source: Source,
+    prepare: Callable[[Sample], dict[str, np.ndarray]],
+    columns: Sequence[str],
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[dict[str, Tensor]]:
+    """The prepared arrays of rows rank, rank + world_size, ... of a source, stacked [b, ...], b <= batch_size.
+
+    Every row comes exactly once over all ranks, in order; a rank may get none.
+    """
+    if batch_size < 1:
+        raise ValueError(f"`batch_size >= 1` must hold, but got {batch_size}")
+    if not 0 <= rank < world_size:
+        raise ValueError(f"`0 <= rank < world_size` must hold, but got (rank={rank}, world_size={world_size})")
+    _check_columns(source, columns)
+    rows = range(rank, len(source), world_size)
+    for first in range(0, len(rows), batch_size):
+        yield _stack([prepare(source.sample(row, columns)) for row in rows[first : first + batch_size]])
+
+
+class _Steps(Dataset[dict[str, Tensor]]):
+    def __init__(self, loader: Loader, start: int, stop: int) -> None:
+        self.loader, self.start, self.stop = loader, start, stop
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self.loader.batch(self.start + index)
+
+
+def _single_threaded(worker: int) -> None:
+    """Loader processes are the parallelism: OpenCV's own threads in each would only fight over the cores."""
+    cv2.setNumThreads(0)
+
+
+def _stack(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in samples[0]}
+
+
+def _check_columns(source: Source, columns: Sequence[str]) -> None:
+    missing = [name for name in columns if name not in source.columns]
+    if missing:
+        paths = ", ".join(pack.path for pack in source.packs)
+        raise ValueError(f"{paths}: must have column {missing[0]!r}, but has {', '.join(source.columns)}")

@@ -1,0 +1,219 @@
+"""Mix: which rows make up batch s, as a pure function of (seed, data, share, s).
+
+A search compares hundreds of trainings that differ in how much real and synthetic data they see. The comparison is
+only fair, and shared prefixes are only exact, when the order of the data is a value rather than a process: nothing
+here has a state, so batch 7,000 can be asked for first, on any machine, and is the batch a long run would get.
+Random numbers are raw output of counter-based Philox generators, keyed by a digest of what they are for (Salmon et
+al. 2011, "Parallel random numbers: as easy as 1, 2, 3"); raw output, unlike `Generator.permutation`, is guaranteed
+by numpy never to change.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from fractions import Fraction
+from functools import lru_cache
+from math import ceil, floor
+
+import numpy as np
+
+from datasets.pack import Column, Pack, Value
+
+
+class Domain(IntEnum):
+    """Where a sample comes from; the number is what models and batches carry."""
+
+    REAL = 0
+    SYNTHETIC = 1
+
+
+class Source:
+    """Rows of several packs, one after another: row i of the first pack, then the second's, and so on.
+
+    columns  names that every pack has; they must agree in dtype and shape (ValueError names the pack and column)
+    classes  the class names, which must agree; None where no pack names any
+    digest   64 hex digits of the packs' digests in order
+    """
+
+    def __init__(self, packs: Sequence[Pack]) -> None:
+        if not packs:
+            raise ValueError("a source needs at least one pack, but got none")
+        self.packs = tuple(packs)
+        first = packs[0]
+        self.classes = first.manifest.classes
+        common: dict[str, Column] = {column.name: column for column in first.manifest.columns}
+        for pack in packs[1:]:
+            classes = pack.manifest.classes
+            if classes != self.classes:
+                raise ValueError(f"{pack.path}: classes must be {self.classes} as in {first.path}, but are {classes}")
+            theirs = {column.name: column for column in pack.manifest.columns}
+            common = {name: column for name, column in common.items() if name in theirs}
+            for name, column in common.items():
+                if theirs[name] != column:
+                    other = f"{column} as in {first.path}, but is {theirs[name]}"
+                    raise ValueError(f"{pack.path}: column {name!r} must be {other}")
+        self.columns = tuple(common)
+        self.digest = _key("source", *(pack.digest for pack in self.packs)).hex()
+        self._ends = np.cumsum([len(pack) for pack in self.packs])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def sample(self, i: int, columns: Sequence[str] | None = None) -> dict[str, Value]:
+        """Row i, as `Pack.sample`; all common columns, or those named. Raises IndexError when i is out of range."""
+        if not 0 <= i < len(self):
+            raise IndexError(f"`0 <= i < {len(self)}` must hold, but got i={i}")
+        number = int(np.searchsorted(self._ends, i, side="right"))
+        start = int(self._ends[number - 1]) if number else 0
+        return self.packs[number].sample(int(i) - start, self.columns if columns is None else columns)
+
+
+def subset_count(num_rows: int, fraction: float) -> int:
+    """Rows in a fraction (0, 1] of `num_rows` rows: rounded, half up, and at least 1."""
+    if not 0 < fraction <= 1:
+        raise ValueError(f"`0 < fraction <= 1` must hold, but got {fraction}")
+    if num_rows < 1:
+        raise ValueError(f"`num_rows >= 1` must hold, but got {num_rows}")
+    return max(1, floor(num_rows * _exact(fraction) + Fraction(1, 2)))
+
+
+def nested_rows(num_rows: int, count: int, *, seed: int, digest: str) -> np.ndarray:
+    """The first `count` of one permutation of `num_rows` rows: int64 [count]; a smaller count lies inside a larger one.
+
+    The permutation is keyed by (seed, digest of the source), and by nothing else.
+    """
+    if not 1 <= count <= num_rows:
+        raise ValueError(f"`1 <= count <= num_rows` must hold, but got (count={count}, num_rows={num_rows})")
+    return _permutation(num_rows, "subset", seed, digest)[:count]
+
+
+@dataclass(frozen=True, eq=False)
+class DomainRows:
+    """The rows of a source that one domain may draw: a sequence of ints, kept as a read-only int64 array [n]."""
+
+    domain: Domain
+    digest: str  # of the source
+    rows: np.ndarray
+
+    def __post_init__(self) -> None:
+        rows = np.array(self.rows, dtype=np.int64)
+        if rows.ndim != 1 or rows.size == 0 or rows.min() < 0 or np.unique(rows).size != rows.size:
+            raise ValueError(
+                f"{self.domain.name.lower()}: rows must be distinct, >= 0 and not none, but got {rows.size} rows"
+            )
+        rows.flags.writeable = False
+        object.__setattr__(self, "rows", rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """One batch: `domain` int64 [B] (of Domain), `row` int64 [B] (of that domain's source), `seed` uint32 [B]."""
+
+    domain: np.ndarray
+    row: np.ndarray
+    seed: np.ndarray
+
+
+class Mix:
+    """A deterministic sequence of batches, from one domain or two.
+
+    **What a share weighs.** `synthetic_share` is the part of every batch that is synthetic, so it weighs gradients,
+    not datasets: with share 0.5, ten real images weigh as much as ten thousand renders. It holds over the whole run
+    exactly: after s batches, floor(s * B * share) samples were synthetic, for every s; single batches have one more
+    or one fewer where B * share is no integer. The share is read as the nearest fraction with a denominator of at
+    most ten million, so that 0.1 is one tenth, and n_s / (n_s + n_r) is itself.
+
+    **What happens when a source runs out.** It starts again, in a new order. Each domain is an endless stream:
+    epoch e is a permutation of its n rows keyed by (seed, source digest, domain, e), draw j is element j mod n of
+    epoch j // n. Epochs of the two domains are independent, neither ends the other's, and batches run across them.
+
+    **Pairing.** A draw's augmentation seed is a digest of (seed, source digest, domain, j), so that the j-th real
+    draw is augmented in the same way whatever the share, the batch size or the learning rate.
+
+    Within a batch the real rows come first, then the synthetic.
+    """
+
+    def __init__(
+        self, batch_size: int, seed: int, domains: Sequence[DomainRows], synthetic_share: float | None = None
+    ) -> None:
+        """Raises ValueError unless there is one domain and no share, or both domains and a share that gives each of
+        them at least one sample of a batch: `synthetic_share * batch_size` and the rest are at least 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"`batch_size >= 1` must hold, but got {batch_size}")
+        given = [domain.domain for domain in domains]
+        if sorted(given) not in ([Domain.REAL], [Domain.SYNTHETIC], [Domain.REAL, Domain.SYNTHETIC]):
+            raise ValueError(f"domains must be REAL, SYNTHETIC or one of each, but got {[d.name for d in given]}")
+        if (synthetic_share is None) != (len(given) == 1):
+            raise ValueError(f"a synthetic_share goes with two domains, but got {synthetic_share} with {len(given)}")
+        self.batch_size = batch_size
+        self.seed = seed
+        self.domains = tuple(sorted(domains, key=lambda domain: domain.domain))
+        self._share = Fraction(int(given == [Domain.SYNTHETIC]))
+        if synthetic_share is not None:
+            if not 0 < synthetic_share < 1:
+                raise ValueError(f"`0 < synthetic_share < 1` must hold, but got {synthetic_share}")
+            self._share = _exact(synthetic_share)
+            given_share = f"synthetic_share={synthetic_share} of batch_size={batch_size}"
+            for domain, part in (("synthetic", self._share), ("real", 1 - self._share)):
+                if part * batch_size < 1:
+                    bound = f">= 1/{batch_size}" if domain == "synthetic" else f"<= {batch_size - 1}/{batch_size}"
+                    raise ValueError(
+                        f"a batch must hold a {domain} sample, but {given_share} leaves less than one; "
+                        f"use batch_size >= {ceil(1 / part)} or synthetic_share {bound}"
+                    )
+
+    def batch(self, step: int) -> Draws:
+        """The draws of batch `step` >= 0."""
+        if step < 0:
+            raise ValueError(f"`step >= 0` must hold, but got {step}")
+        first = step * self.batch_size
+        synthetic = floor(first * self._share), floor((first + self.batch_size) * self._share)
+        spans = {
+            Domain.REAL: (first - synthetic[0], first + self.batch_size - synthetic[1]),
+            Domain.SYNTHETIC: synthetic,
+        }
+        draws = [(domain, *spans[domain.domain]) for domain in self.domains]
+        return Draws(
+            domain=np.concatenate([np.full(stop - start, d.domain, np.int64) for d, start, stop in draws]),
+            row=np.concatenate([self._rows(d, start, stop) for d, start, stop in draws]),
+            seed=np.concatenate([self._seeds(d, start, stop) for d, start, stop in draws]),
+        )
+
+    def _rows(self, domain: DomainRows, start: int, stop: int) -> np.ndarray:
+        """Rows of draws [start, stop) of a domain's stream, int64."""
+        n = domain.rows.size
+        parts = []
+        for epoch in range(start // n, -(-stop // n)):
+            order = _permutation(n, "epoch", self.seed, domain.digest, domain.domain.name, epoch)
+            parts.append(order[max(start - epoch * n, 0) : min(stop - epoch * n, n)])
+        return domain.rows[np.concatenate(parts)]
+
+    def _seeds(self, domain: DomainRows, start: int, stop: int) -> np.ndarray:
+        """Augmentation seeds of draws [start, stop) of a domain's stream, uint32."""
+        key = _key("augment", self.seed, domain.digest, domain.domain.name)
+        digests = [
+            hashlib.blake2b(j.to_bytes(8, "little"), digest_size=4, key=key).digest() for j in range(start, stop)
+        ]
+        return np.frombuffer(b"".join(digests), "<u4").astype(np.uint32)
+
+
+def _exact(value: float) -> Fraction:
+    """The fraction a float was written as: 0.1 is 1/10. Ten million recovers every n / m with m up to that size."""
+    return Fraction(value).limit_denominator(10_000_000)
+
+
+def _key(*parts: str | int) -> bytes:
+    """32 bytes of blake2b over the canonical JSON of the parts."""
+    return hashlib.blake2b(json.dumps(parts, separators=(",", ":")).encode(), digest_size=32).digest()
+
+
+@lru_cache(maxsize=8)
+def _permutation(n: int, *key: str | int) -> np.ndarray:
+    """A permutation of range(n), int64 and read-only: the order of n raw 64-bit Philox numbers."""
+    words = np.frombuffer(_key(*key)[:16], "<u8")
+    order = np.argsort(np.random.Philox(key=words).random_raw(n), kind="stable").astype(np.int64, copy=False)
+    order.flags.writeable = False
+    return order

@@ -1,0 +1,215 @@
+"""Writing a pack: samples in, one folder out, whole or not there.
+
+The folder is written under a temporary sibling name, flushed to disk and renamed. An error or an interrupt removes it;
+a writer that is killed outright (SIGKILL, power) leaves only that hidden sibling, `.NAME.writing-*`, safe to delete.
+"""
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from datasets.pack import FORMAT, Column, Digest, File, Manifest, Pack, PackError, Value, schema
+
+BATCH_BYTES = 8 << 20  # an Arrow record batch: what is buffered while writing
+SHARD_BYTES = 512 << 20  # a file
+
+
+def write_pack(
+    out: str | Path,
+    samples: Iterable[Mapping[str, Value]],
+    *,
+    source: dict[str, Any],
+    classes: Sequence[str] | None = None,
+    overwrite: bool = False,
+) -> Pack:
+    """Writes samples as a pack, in one pass and about 8 MB at a time, and opens it.
+
+    samples   mappings with the same columns, dtypes and shapes; arrays are copied, so a buffer may be reused
+    source    what made them (JSON values): format name, options, adapter version
+    classes   names of the class ids of a segmentation
+    overwrite replaces a pack at `out`; a folder that is no pack is never replaced
+
+    Raises PackError (nothing is left on disk); whatever `samples` raises passes through likewise.
+    """
+    target = Path(os.path.abspath(out))
+    _check_target(target, overwrite)
+    try:
+        json.dumps(source, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise PackError(f"{target}: source must hold JSON values: {error}") from None
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.with_name(f".{target.name}.writing-{os.getpid()}-{secrets.token_hex(4)}")
+    folder.mkdir()
+    try:
+        manifest = _write_files(folder, samples, source, None if classes is None else tuple(classes))
+        with open(folder / "manifest.json", "x", encoding="utf-8") as stream:
+            stream.write(manifest.model_dump_json(indent=1) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        _fsync(folder)
+        _move(folder, target, overwrite)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Pack.open(target)
+
+
+def _write_files(
+    folder: Path, samples: Iterable[Mapping[str, Value]], source: dict[str, Any], classes: tuple[str, ...] | None
+) -> Manifest:
+    columns: tuple[Column, ...] = ()
+    writer: _Writer | None = None
+    count = 0
+    try:
+        for sample in samples:
+            given = _columns(sample, count, columns)
+            if writer is None:
+                columns = given
+                writer = _Writer(folder, columns, Digest(columns, classes))
+            writer.add(sample)
+            count += 1
+        rows = writer.close() if writer else []
+    finally:
+        if writer is not None and writer.stream is not None:
+            writer.stream.close()
+    if writer is None:
+        raise PackError(f"{folder.parent / folder.name[1:].split('.writing-')[0]}: a pack needs a sample, but got none")
+    digest = writer.digest.hexdigest(count)
+    files = []
+    for number, (path, file_rows) in enumerate(rows):
+        # The name holds the digest: a process that opened a pack before it was replaced cannot map the other's rows.
+        path = path.rename(folder / f"{digest[:12]}-{number:05d}.arrow")
+        files.append(File(name=path.name, rows=file_rows, bytes=path.stat().st_size))
+    return Manifest(
+        format=FORMAT,
+        source=source,
+        columns=columns,
+        count=count,
+        classes=classes,
+        digest=digest,
+        files=tuple(files),
+    )
+
+
+def _columns(sample: Mapping[str, Value], index: int, expected: tuple[Column, ...]) -> tuple[Column, ...]:
+    """The columns of a sample, in the order of the first one's; raises PackError where they differ."""
+    names = [column.name for column in expected] or list(sample)
+    if not names or set(names) != set(sample):
+        raise PackError(f"sample {index}: columns must be {sorted(names) or 'not empty'}, but got {sorted(sample)}")
+    columns = []
+    for number, name in enumerate(names):
+        try:
+            column = Column.of(name, sample[name])
+        except TypeError as error:
+            raise PackError(f"sample {index}, column {name!r}: {error}") from None
+        if expected and column != expected[number]:
+            raise PackError(f"sample {index}, column {name!r}: must be {expected[number]} as before, but got {column}")
+        columns.append(column)
+    return tuple(columns)
+
+
+class _Writer:
+    """Rows into record batches into files. Buffers one batch."""
+
+    def __init__(self, folder: Path, columns: tuple[Column, ...], digest: Digest) -> None:
+        self.folder, self.columns, self.digest = folder, columns, digest
+        row_bytes = sum(column.row_bytes for column in columns)
+        self.rows_per_batch = max(1, BATCH_BYTES // row_bytes)
+        self.rows_per_file = max(1, SHARD_BYTES // (row_bytes * self.rows_per_batch)) * self.rows_per_batch
+        self.buffers: dict[str, Any] = {
+            column.name: [""] * self.rows_per_batch
+            if column.dtype == "string"
+            else np.empty((self.rows_per_batch, *column.shape), np.dtype(column.dtype).newbyteorder("<"))
+            for column in columns
+        }
+        self.filled = 0
+        self.files: list[tuple[Path, int]] = []
+        self.stream: BinaryIO | None = None
+        self.writer: Any = None
+
+    def add(self, sample: Mapping[str, Value]) -> None:
+        for column in self.columns:
+            self.buffers[column.name][self.filled] = sample[column.name]
+        self.filled += 1
+        if self.filled == self.rows_per_batch:
+            self._flush()
+
+    def close(self) -> list[tuple[Path, int]]:
+        self._flush()
+        self._end_file()
+        return self.files
+
+    def _flush(self) -> None:
+        if not self.filled:
+            return
+        if self.writer is None:
+            path = self.folder / f"{len(self.files)}.arrow"
+            self.stream = open(path, "xb")  # noqa: SIM115  (_end_file closes it)
+            self.writer = pa.ipc.new_file(self.stream, schema(self.columns))
+            self.files.append((path, 0))
+        rows = {name: buffer[: self.filled] for name, buffer in self.buffers.items()}
+        self.digest.update(rows)
+        arrays = [_arrow(rows[column.name], column) for column in self.columns]
+        self.writer.write_batch(pa.record_batch(arrays, schema=schema(self.columns)))
+        path, before = self.files[-1]
+        self.files[-1] = (path, before + self.filled)
+        if before + self.filled == self.rows_per_file:
+            self._end_file()
+        self.filled = 0
+
+    def _end_file(self) -> None:
+        if self.stream is not None:
+            self.writer.close()
+            self.stream.flush()
+            os.fsync(self.stream.fileno())
+            self.stream.close()
+            self.writer = self.stream = None
+
+
+def _arrow(rows: Any, column: Column) -> pa.Array:
+    if column.dtype == "string":
+        return pa.array(rows, pa.string())
+    storage = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), int(np.prod(column.shape)))
+    return pa.ExtensionArray.from_storage(column.arrow, storage)
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if not (target / "manifest.json").is_file():
+        raise PackError(f"{target}: exists and is not a pack; choose another path")
+    if not overwrite:
+        raise PackError(f"{target}: exists; choose another path or pass overwrite (--overwrite)")
+
+
+def _move(folder: Path, target: Path, overwrite: bool) -> None:
+    """Renames a finished folder into place; a pack that is replaced is set aside first and removed after."""
+    _check_target(target, overwrite)
+    aside = folder.with_name(folder.name.replace(".writing-", ".replaced-"))
+    replaced = target.exists()
+    if replaced:
+        os.rename(target, aside)
+    try:
+        os.rename(folder, target)
+    except BaseException:
+        if replaced:
+            os.rename(aside, target)
+        raise
+    _fsync(target.parent)
+    if replaced:
+        shutil.rmtree(aside)
+
+
+def _fsync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
