@@ -1,0 +1,278 @@
+"""The training loop: a path of stages, trained from whatever the store already has, evaluated at its rungs.
+
+It knows nothing of Ray, Tune or MLflow: it runs in a plain process, which is how it is tested and measured. A
+`Trainer` is what stays warm between jobs (the task, the mapped packs, built models); a `Run` is one live stage.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from datasets import Domain, DomainRows, Loader, Mix, Source, eval_batches, nested_rows
+from trainables.adaptation import restart_real_statistics
+from trainables.ranks import Ranks
+from trainables.recipe import digest
+from trainables.run import Run
+from trainables.stage import Leg, Path, Rows, Stage
+from trainables.store import Evaluation, Store
+from trainables.task import Batch, build_task
+
+EVALUATION_BATCH = 32
+
+
+class Interrupted(Exception):
+    """The control asked to stop; what was trained is in the store."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One rung reached: the metrics by set name ("val", "test/NAME"), prefixed, and what it took.
+
+    steps_trained  steps that this process trained for the path since it began on it; 0 when the store had everything
+    """
+
+    step: int
+    metrics: dict[str, float]
+    time_ms: int
+    steps_trained: int
+    final: bool
+
+
+# Asked before every step, on every rank alike: False stops the path. The argument is the checkpoint being trained.
+Control = Callable[[Stage, int], bool]
+Milestone = Callable[[str, int], None]  # told (stage key, step) whenever a kept checkpoint is in the store
+
+
+class Trainer:
+    """Trains paths of one search, in one worker of a slot.
+
+    sources      the training data by domain
+    val, tests   the evaluation sets: `val` at every rung, `tests` at the last one only
+    store_of     the store of a namespace ("" is shared; anything else shares with nobody)
+    num_workers  loader processes; changes no number
+    checkpoint_s seconds between rolling checkpoints; changes no number
+    """
+
+    def __init__(
+        self,
+        spec: Any,
+        sources: Mapping[Domain, Source],
+        *,
+        val: Source,
+        tests: Mapping[str, Source],
+        store_of: Callable[[str], Store],
+        device: torch.device,
+        num_workers: int = 0,
+        checkpoint_s: float = 30.0,
+    ) -> None:
+        self.task = build_task(spec)
+        self.sources = dict(sources)
+        self.val = val
+        self.tests = dict(tests)
+        self.store_of = store_of
+        self.device = device
+        self.num_workers = num_workers
+        self.checkpoint_s = checkpoint_s
+        self.ranks = Ranks()
+        self.steps_trained = 0
+        self._live: Run | None = None
+
+    def train(
+        self,
+        path: Path,
+        rungs: tuple[int, ...],
+        *,
+        namespace: str = "",
+        control: Control = lambda stage, step: True,
+        milestone: Milestone = lambda stage, step: None,
+    ) -> Iterator[Report]:
+        """Trains a path and yields a report at each rung of its last stage.
+
+        Raises NotFiniteError when the training diverges, Interrupted when `control` said so.
+        """
+        store = self.store_of(namespace)
+        before = self.steps_trained
+        for rung in rungs:
+            final = rung == rungs[-1]
+            sets = {"val": self.val} | (
+                {f"test/{name}": source for name, source in self.tests.items()} if final else {}
+            )
+            found = {name: self._stored(store, path[-1].stage, rung, source) for name, source in sets.items()}
+            if any(evaluation is None for evaluation in found.values()):
+                run = self._reach(store, path, rung, control, milestone)
+                for name, source in sets.items():
+                    if found[name] is None:
+                        found[name] = self._evaluate(store, run, source)
+            else:
+                milestone(path[-1].stage.key, rung)
+            metrics = {f"{name}/{key}": value for name, e in found.items() if e for key, value in e.metrics.items()}
+            metrics["train/loss"] = next(e.train_loss for e in found.values() if e)
+            time_ms = max(e.time_ms for e in found.values() if e)
+            yield Report(rung, metrics, time_ms, self.steps_trained - before, final)
+
+    def measure(self, stage: Stage, warm: int, steps: int) -> tuple[Run, float, float]:
+        """Trains a stage from initial weights, saving nothing: (the run, seconds a step, seconds an evaluation).
+
+        Seconds a step are the median after `warm` steps; those of an evaluation include all of `val`.
+        """
+        run = Run.begin(stage, self.task, self.device, self.ranks, ("", stage.key), None)
+        seconds = []
+        before = time.perf_counter()
+        for batch in self._loader(stage).batches(0, warm + steps):
+            run.train_step(self._to_device(batch), seed=self._step_seed(stage, run.step))
+            run.train_loss()  # waits for the device
+            seconds.append(time.perf_counter() - before)
+            before = time.perf_counter()
+        self._metrics(run, self.val)
+        return run, float(np.median(seconds[warm:])), time.perf_counter() - before
+
+    def forget(self) -> None:
+        """Drops the live run (after an error its state is not to be trusted); the store has what was saved."""
+        self._live = None
+
+    def _reach(self, store: Store, path: Path, target: int, control: Control, milestone: Milestone) -> Run:
+        """A live run of the path's last stage at exactly `target` steps."""
+        leg = path[-1]
+        run = self._nearest(store, path, target, control, milestone)
+        if run.step < target:
+            if self.ranks.first:
+                store.describe(leg.stage.key, leg.stage.canonical())
+            self._advance(store, run, leg, target, control, milestone)
+        if self.ranks.first and not store.kept(leg.stage.key, target):
+            store.save(leg.stage.key, target, run.state(), keep=True)
+        milestone(leg.stage.key, target)
+        return run
+
+    def _nearest(self, store: Store, path: Path, target: int, control: Control, milestone: Milestone) -> Run:
+        """The run to go on from: the live one, the latest that the store has, or a fork of the stage before."""
+        stage = path[-1].stage
+        key = (store.root, stage.key)
+        while True:
+            stored = self.ranks.broadcast(store.latest(stage.key, target) if self.ranks.first else None)
+            live = self._live
+            if live is not None and live.address == key and live.step <= target and live.step >= (stored or 0):
+                return live
+            if stored is None:
+                break
+            state = store.load(stage.key, stored)
+            if self.ranks.all(state is not None):
+                self._live = live = None  # one model in memory at a time
+                self._live = Run.restore(stage, self.task, self.device, self.ranks, key, state)
+                return self._live
+        parent: dict[str, Any] | None = None
+        if stage.start is not None:
+            parent = self._reach(store, path[:-1], path[-2].steps, control, milestone).raw_weights()
+        self._live = live = None
+        run = Run.begin(stage, self.task, self.device, self.ranks, key, parent)
+        if stage.conversion == "real_bn":
+            restart_real_statistics(run.model, self._restart_batches(stage), self.task.loss)
+        run.start_average()
+        self._live = run
+        return run
+
+    def _advance(self, store: Store, run: Run, leg: Leg, target: int, control: Control, milestone: Milestone) -> None:
+        """Trains `run` to `target`, saving on the way what must be kept, and a rolling checkpoint now and then."""
+        stage = leg.stage
+        saved_at = time.monotonic()
+        batches = self._loader(stage).batches(run.step, target)
+        run.model.train()
+        for batch in batches:
+            if not control(stage, run.step):
+                run.check_finite()
+                if self.ranks.first and not store.kept(stage.key, run.step):
+                    store.save(stage.key, run.step, run.state(), keep=False)
+                raise Interrupted(f"stage {stage.key} at step {run.step}")
+            run.train_step(self._to_device(batch), seed=self._step_seed(stage, run.step))
+            self.steps_trained += 1
+            if run.step in leg.keep and run.step < target:
+                run.check_finite()
+                if self.ranks.first:
+                    store.save(stage.key, run.step, run.state(), keep=True)
+                milestone(stage.key, run.step)
+                saved_at = time.monotonic()
+            elif self.ranks.first and time.monotonic() - saved_at > self.checkpoint_s and run.step < target:
+                if run.is_finite():  # where it is not, every rank raises at its next check
+                    store.save(stage.key, run.step, run.state(), keep=False)
+                saved_at = time.monotonic()
+        run.check_finite()
+
+    def _stored(self, store: Store, stage: Stage, step: int, source: Source) -> Evaluation | None:
+        found = store.evaluation(stage.key, step, self._evaluation_key(source)) if self.ranks.first else None
+        return self.ranks.broadcast(found)
+
+    def _evaluation_key(self, source: Source) -> str:
+        return digest([source.digest, self.task.metric_version, "real"])[:16]
+
+    def _evaluate(self, store: Store, run: Run, source: Source) -> Evaluation:
+        """Evaluates a run on a whole set, and stores what it measured."""
+        metrics = self._metrics(run, source)
+        evaluation = Evaluation(metrics, train_loss=run.train_loss(), time_ms=time.time_ns() // 1_000_000)
+        if self.ranks.first:
+            store.save_evaluation(run.stage.key, run.step, self._evaluation_key(source), evaluation)
+        return self.ranks.broadcast(evaluation)
+
+    def _metrics(self, run: Run, source: Source) -> dict[str, float]:
+        """The metrics of the averaged weights on a whole set; the sums over ranks are exact."""
+        evaluator = self.task.evaluator(self.device)
+        model = run.average
+        # Each rank keeps the running statistics of its own samples; the run's are rank 0's, which checkpoints hold.
+        self.ranks.copy(model.buffers())
+        model.eval()
+        batches = eval_batches(
+            source,
+            self.task.prepare,
+            self.task.columns,
+            batch_size=EVALUATION_BATCH,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
+        )
+        with torch.no_grad(), run.autocast():
+            for batch in batches:
+                evaluator.update(model, self._to_device(batch))
+        self.ranks.sum(evaluator.state())
+        return {name: float(value) for name, value in evaluator.compute().items()}
+
+    def _domain_rows(self, stage: Stage) -> list[DomainRows]:
+        wanted: list[tuple[Domain, Rows | None]] = [(Domain.REAL, stage.real), (Domain.SYNTHETIC, stage.synthetic)]
+        return [
+            DomainRows(domain, rows.digest, nested_rows(rows.total, rows.count, seed=stage.seed, digest=rows.digest))
+            for domain, rows in wanted
+            if rows is not None
+        ]
+
+    def _loader(self, stage: Stage) -> Loader:
+        mix = Mix(stage.training.batch_size, stage.seed, self._domain_rows(stage), stage.synthetic_share)
+        return Loader(
+            self.sources,
+            mix,
+            self.task.augment,
+            self.task.columns,
+            rank=self.ranks.rank,
+            world_size=self.ranks.world_size,
+            num_workers=self.num_workers,
+        )
+
+    def _restart_batches(self, stage: Stage) -> Iterator[Batch]:
+        """The real subset of a stage once, unaugmented, in its seeded order; every rank sees all of it."""
+        (rows,) = (rows for rows in self._domain_rows(stage) if rows.domain is Domain.REAL)
+        order = np.asarray(rows.rows)
+        source = self.sources[Domain.REAL]
+        for chunk in np.array_split(order, math.ceil(len(order) / EVALUATION_BATCH)):
+            samples = [self.task.prepare(source.sample(int(row), self.task.columns)) for row in chunk]
+            batch = {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
+            domain = torch.full((len(samples),), int(Domain.REAL), dtype=torch.int64)
+            yield self._to_device(batch | {"domain": domain})
+
+    def _to_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+
+    @staticmethod
+    def _step_seed(stage: Stage, step: int) -> int:
+        """The seed of what a step draws from torch (dropout): of (replicate, data, step), never of the stage key."""
+        data = [rows.digest for rows in (stage.real, stage.synthetic) if rows is not None]
+        return int(digest([stage.seed, data, step])[:15], 16)

@@ -1,0 +1,113 @@
+"""Face parsing as a Task: each pixel of a face to one of the nine common classes, scored by mIoU."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from datasets import Pack
+from datasets.augment import face_parsing_transform, seeded
+from datasets.classes import FACE_CLASSES
+from trainables.initialisation import fan_in, fan_out, initialise
+from trainables.segmentation.metrics import SegmentationEvaluator
+from trainables.segmentation.model import DeepLab
+from trainables.segmentation.spec import SegmentationSpec
+from trainables.task import Batch, Sample
+
+IGNORE = 255
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB / 255, as the published backbone weights expect
+STD = (0.229, 0.224, 0.225)
+
+
+class Segmentation:
+    """The face-parsing task of a spec.
+
+    Samples and batches: "image" uint8 [(B,) R, R, 3] RGB and "segmentation" uint8 [(B,) R, R], class ids below
+    `num_classes` or 255, which neither the loss nor a metric counts.
+    """
+
+    columns: tuple[str, ...] = ("image", "segmentation")
+    metric_version = 1
+
+    def __init__(self, spec: SegmentationSpec) -> None:
+        self.spec = spec
+        self._transform = face_parsing_transform(spec.resolution, spec.num_classes)
+
+    def check_pack(self, pack: Pack) -> None:
+        """Raises ValueError unless the pack has both columns as uint8 at the resolution, and no other class names."""
+        side = self.spec.resolution
+        columns = {column.name: column for column in pack.manifest.columns}
+        for name, shape in (("image", (side, side, 3)), ("segmentation", (side, side))):
+            if name not in columns:
+                raise ValueError(f"{pack.path}: segmentation needs column {name!r}, but the pack has {list(columns)}")
+            column = columns[name]
+            if (column.dtype, column.shape) != ("uint8", shape):
+                raise ValueError(
+                    f"{pack.path}: column {name!r} must be uint8{list(shape)}, but is {column}; "
+                    f"write the pack at resolution {side} or set task.resolution to the pack's"
+                )
+        classes = pack.manifest.classes
+        if classes is not None and classes != FACE_CLASSES[: len(classes)]:
+            raise ValueError(
+                f"{pack.path}: classes must be {list(FACE_CLASSES)}, but are {list(classes)}; "
+                "write the pack with the label map of the common classes"
+            )
+
+    def build_model(self) -> nn.Module:
+        return DeepLab(self.spec)
+
+    def initialise(self, model: nn.Module, seed: int) -> None:
+        """The references' distributions: fan-out normal for the backbone, fan-in normal for ASPP and decoder."""
+        initialise(model, seed, {"backbone.": fan_out, "aspp.": fan_in, "decoder.": fan_in})
+
+    def augment(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
+        """Raises ValueError for a label that is neither a class nor 255."""
+        self._check_labels(sample["segmentation"])
+        transform = seeded(self._transform, seed)
+        return transform(image=sample["image"], segmentation=sample["segmentation"])
+
+    def prepare(self, sample: Sample) -> dict[str, np.ndarray]:
+        """The row as it is. Raises ValueError for a label that is neither a class nor 255."""
+        self._check_labels(sample["segmentation"])
+        return {"image": sample["image"], "segmentation": sample["segmentation"]}
+
+    def predict(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Logits [B, num_classes, R, R] of a batch's images, normalised on their device."""
+        mean, std = _mean_and_std(batch["image"].device)
+        # Contiguous, though a permuted HWC tensor is channels-last already: that layout sends torch 2.13's CPU
+        # convolutions down a path that corrupts the heap (backward of a 1x1 with stride 2 and 4 input channels).
+        x = batch["image"].permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        return model((x - mean) / std)
+
+    def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy, averaged over the labelled pixels of the batch; 0 when there are none.
+
+        The terms are "cross_entropy" and the "total", which it is alone. Labels were checked by `augment`.
+        """
+        logits = self.predict(model, batch).float()
+        target = batch["segmentation"].long()
+        # One row a pixel: the two-dimensional loss adds up in any order on CUDA, the one-dimensional one does not.
+        rows = logits.permute(0, 2, 3, 1).flatten(0, 2)
+        loss = F.cross_entropy(rows, target.flatten(), ignore_index=IGNORE, reduction="none").sum()
+        loss = loss / (target != IGNORE).sum().clamp(min=1)
+        return {"cross_entropy": loss, "total": loss}
+
+    def evaluator(self, device: torch.device) -> SegmentationEvaluator:
+        return SegmentationEvaluator(self.predict, FACE_CLASSES, device)
+
+    def _check_labels(self, segmentation: np.ndarray) -> None:
+        wrong = (segmentation >= self.spec.num_classes) & (segmentation != IGNORE)
+        if wrong.any():
+            raise ValueError(
+                f"segmentation must hold labels below {self.spec.num_classes} or {IGNORE} (ignore), but has "
+                f"{int(segmentation[wrong][0])}; write the pack with the label map of the common classes"
+            )
+
+
+@lru_cache
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    """ImageNet's statistics on the 0..255 scale, [3, 1, 1], copied to a device once."""
+    mean, std = (torch.tensor(values, device=device).reshape(3, 1, 1) * 255 for values in (MEAN, STD))
+    return mean, std

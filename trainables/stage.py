@@ -1,0 +1,243 @@
+"""Stage: one stretch of training with one set of conditions, and the path of stages that a recipe is.
+
+The key of a stage is a digest of exactly what changes its weights, and of nothing else: no path, no log option,
+no number of loader processes, and not its length, for every length is a prefix of every longer one (the learning
+rate is a warm-up and then constant). Trials whose paths begin with the same stages share their weights, bit for bit.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from datasets.mix import subset_count
+from trainables.recipe import Adaptation, Recipe, digest
+from trainables.specs import TaskSpec
+
+# Part of the store's numerics digest. Bump it with any change of the training numbers that no key holds
+# (the loop, a model's code, the augmentation's code): tests/trainables/test_golden.py notices.
+TRAINING_VERSION = 1
+
+
+class Training(BaseModel):
+    """What every stage of a search has in common.
+
+    batch_size    samples a step, over all workers together
+    momentum, weight_decay   of SGD; weight decay on every parameter (METHODS 1.4)
+    warmup        steps of linear warm-up, at the beginning of each stage
+    clip_norm     largest global L2 norm of the gradients
+    ema_decay     d of the weights' moving average: decay at step t is min(d, (1 + t) / (10 + t))
+    precision     "fp32", or "bf16" autocast; "auto" is bf16 on GPUs and fp32 on CPUs
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    batch_size: int = Field(default=16, ge=2)
+    optimizer: Literal["sgd"] = "sgd"
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    warmup: int = Field(default=20, ge=0)
+    clip_norm: float = Field(default=5.0, gt=0)
+    ema_decay: float = Field(default=0.99, ge=0, lt=1)
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What a key needs to know of a domain's data: the digest of its packs and how many rows they have."""
+
+    digest: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a search holds fixed: the task, the data it may use, the training defaults and the lengths.
+
+    rungs  steps of the last stage at which it is evaluated, ascending; the last one is its length
+    forks  the lengths that an earlier stage may have, ascending: paths may leave a trunk at each of them
+    """
+
+    task: TaskSpec
+    training: Training
+    real: SourceFacts | None
+    synthetic: SourceFacts | None
+    rungs: tuple[int, ...]
+    forks: tuple[int, ...] = ()
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return self.rungs[-1]
+
+    def counts(self, recipe: Recipe) -> dict[str, int]:
+        """How many images a recipe sees, by what they cost: labelled real, unlabelled real, synthetic."""
+        real, synthetic = self._rows(recipe)
+        return {
+            "num_real_labels": real.count if real else 0,
+            "num_real_unlabelled": 0,  # no adaptation of this version reads real images without their labels
+            "num_synthetic": synthetic.count if synthetic else 0,
+        }
+
+    def _rows(self, recipe: Recipe) -> tuple["Rows | None", "Rows | None"]:
+        return _select("real", self.real, recipe.real_fraction), _select(
+            "synthetic", self.synthetic, recipe.synthetic_fraction
+        )
+
+
+def _select(domain: str, facts: SourceFacts | None, fraction: float | None) -> "Rows | None":
+    if fraction is None:
+        return None
+    if facts is None:
+        raise ValueError(f"data.{domain} must name a pack for recipes that read {domain} images, but it is absent")
+    return Rows(digest=facts.digest, total=facts.rows, count=subset_count(facts.rows, fraction))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A nested subset of one domain: the first `count` of `total` rows in the order that (seed, digest) fixes."""
+
+    digest: str
+    total: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The address of a checkpoint in the store: after `step` steps of the stage with key `stage`."""
+
+    stage: str
+    step: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stretch of training. Every field changes the weights.
+
+    start       the checkpoint it forks from; None starts from the seed's initial weights
+    conversion  what the fork does to the weights: "real_bn" restarts the normalisation statistics by a seeded pass
+                over the real subset (DESIGN 4, rule 5); "none" takes them as they are
+    adaptation  of the model while it trains; "none" wherever a stage sees one domain
+    synthetic_share  of each batch, in (0, 1); None where the stage reads one domain
+    """
+
+    start: Checkpoint | None
+    conversion: Literal["none", "real_bn"]
+    task: TaskSpec
+    real: Rows | None
+    synthetic: Rows | None
+    synthetic_share: float | None
+    adaptation: Adaptation
+    training: Training
+    lr: float
+    seed: int
+
+    def canonical(self) -> dict[str, Any]:
+        """The fields as plain values, in the form that the key digests."""
+        return {
+            "start": vars(self.start) if self.start else None,
+            "conversion": self.conversion,
+            "task": self.task.model_dump(mode="json"),
+            "real": vars(self.real) if self.real else None,
+            "synthetic": vars(self.synthetic) if self.synthetic else None,
+            "synthetic_share": self.synthetic_share,
+            "adaptation": self.adaptation,
+            "training": self.training.model_dump(mode="json"),
+            "lr": float(self.lr),
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """32 hex digits: the stage's name in the store."""
+        return digest(self.canonical())[:32]
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A stage of a path and the step it is trained to there.
+
+    keep  steps on the way whose checkpoints stay, since evaluations or other paths of the search start from them
+    """
+
+    stage: Stage
+    steps: int
+    keep: tuple[int, ...] = ()
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.stage.key, self.steps)
+
+
+Path = tuple[Leg, ...]
+
+
+def path_of(recipe: Recipe, problem: Problem, replicate: int) -> Path:
+    """The stages of a recipe, first to last. The last one is `problem.steps` long, earlier ones have their own length.
+
+    A stage of synthetic images may be a trunk of one path and the whole of another, so it keeps its checkpoints at
+    every fork and every rung, whichever recipe trains it first.
+
+    The replicate enters through the seed alone, in the same way for every recipe: replicate r of two recipes has the
+    same initial weights, nested subsets and data order (they are paired).
+    """
+    real, synthetic = problem._rows(recipe)
+    seed = problem.seed + replicate
+
+    def stage(lr: float, start: Leg | None = None, **what: Any) -> Stage:
+        fields: dict[str, Any] = {
+            "conversion": "none",
+            "real": None,
+            "synthetic": None,
+            "synthetic_share": None,
+            "adaptation": "none",
+        }
+        return Stage(
+            start=start.checkpoint if start else None,
+            task=problem.task,
+            training=problem.training,
+            lr=lr,
+            seed=seed,
+            **(fields | what),
+        )
+
+    def last(what: Stage, *, trunk: bool = False) -> Leg:
+        forks = tuple(step for step in problem.forks if trunk and step <= problem.steps)
+        return Leg(what, problem.steps, tuple(sorted({*problem.rungs, *forks})))
+
+    match recipe.schedule:
+        case "real_only":
+            return (last(stage(recipe.lr, real=real)),)
+        case "synthetic_only":
+            return (last(stage(recipe.lr, synthetic=synthetic), trunk=True),)
+        case "mixed":
+            assert real is not None
+            assert synthetic is not None
+            share = recipe.synthetic_share
+            if share == "natural":
+                share = synthetic.count / (synthetic.count + real.count)
+            mixed = stage(
+                recipe.lr, real=real, synthetic=synthetic, synthetic_share=share, adaptation=recipe.adaptation
+            )
+            return (last(mixed),)
+        case "finetune":
+            assert recipe.pretrain is not None
+            length = recipe.pretrain.steps
+            keep = tuple(sorted({length, *(step for step in (*problem.forks, *problem.rungs) if step < length)}))
+            trunk = Leg(stage(recipe.pretrain.lr, synthetic=synthetic), length, keep)
+            return (trunk, last(stage(recipe.lr, start=trunk, conversion=recipe.adaptation, real=real)))
+
+
+def steps_alone(paths: list[Path]) -> int:
+    """Training steps if every path is trained by itself."""
+    return sum(leg.steps for path in paths for leg in path)
+
+
+def steps_shared(paths: list[Path]) -> int:
+    """Training steps if every stage is trained once, to the longest length that a path asks of it."""
+    longest: dict[str, int] = {}
+    for path in paths:
+        for leg in path:
+            longest[leg.stage.key] = max(longest.get(leg.stage.key, 0), leg.steps)
+    return sum(longest.values())
