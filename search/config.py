@@ -1,0 +1,247 @@
+"""The search file: one YAML file as frozen pydantic models, checked before anything starts.
+
+Unknown keys are refused, and every error is one line that names the file, the field, the value and what was expected.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from search.space import SpaceConfig
+from trainables.specs import TaskSpec
+from trainables.stage import Training
+
+
+class ConfigError(ValueError):
+    """A search file that cannot be run; one line: file, field, value, what was expected."""
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _name(value: str) -> str:
+    if not value or not all(c.isalnum() or c in "-_." for c in value) or value[0] in "-.":
+        raise ValueError(
+            f"must be letters, digits, '-', '_' or '.', and begin with a letter or digit, but got {value!r}"
+        )
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Packs = str | tuple[str, ...]  # a pack, or several that are read one after another
+NamedPacks = dict[Name, Packs]
+
+
+class DataConfig(Frozen):
+    """Named sources of packs. `real` and `synthetic` train, `val` chooses, `test` is only reported."""
+
+    real: NamedPacks = Field(default_factory=dict)
+    synthetic: NamedPacks = Field(default_factory=dict)
+    val: Packs
+    test: NamedPacks = Field(default_factory=dict)
+
+    def sets(self) -> dict[str, tuple[str, ...]]:
+        """The pack paths of each set: "real", "synthetic", "val", "test/NAME"; a domain without packs is absent."""
+
+        def paths(packs: Iterable[Packs]) -> tuple[str, ...]:
+            return tuple(path for one in packs for path in ((one,) if isinstance(one, str) else one))
+
+        found = {"real": paths(self.real.values()), "synthetic": paths(self.synthetic.values())}
+        found |= {"val": paths([self.val])} | {f"test/{name}": paths([packs]) for name, packs in self.test.items()}
+        return {name: packs for name, packs in found.items() if packs}
+
+
+class ObjectiveConfig(Frozen):
+    metric: str = "val/miou"
+    mode: Literal["max", "min"] = "max"
+
+    @model_validator(mode="after")
+    def _validation_only(self) -> "ObjectiveConfig":
+        if not self.metric.startswith("val/"):
+            raise ValueError(f"metric must begin with val/ (test sets are only reported), but got {self.metric!r}")
+        return self
+
+
+class BudgetConfig(Frozen):
+    """How much to try.
+
+    trials  recipes; a grid's default is all of it
+    steps   length of the last stage
+    rungs   its steps at which it is evaluated, ending at `steps`; the default is there alone
+    seeds   replicates of each recipe
+    """
+
+    trials: int | None = Field(default=None, ge=1)
+    steps: int = Field(ge=1)
+    rungs: tuple[int, ...] = ()
+    seeds: int = Field(default=1, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _rungs_end_at_steps(self) -> "BudgetConfig":
+        rungs = self.rungs
+        if rungs and (list(rungs) != sorted(set(rungs)) or rungs[0] < 1 or rungs[-1] != self.steps):
+            raise ValueError(f"rungs must ascend and end at steps={self.steps}, but got {list(rungs)}")
+        return self
+
+    @property
+    def evaluations(self) -> tuple[int, ...]:
+        return self.rungs or (self.steps,)
+
+
+def _count(value: Any) -> Any:
+    if value != "auto" and (not isinstance(value, int) or value < 1):
+        raise ValueError(f"must be a number of at least 1, or auto, but got {value!r}")
+    return value
+
+
+class SlotsConfig(Frozen):
+    """count: "auto" fills the cluster. Each slot has `workers` processes of `threads` CPUs and `gpus_per_worker` GPUs.
+
+    loaders       loader processes per worker; 0 reads in the training process
+    max_failures  how often a trial may kill its slot before it counts as failed
+    """
+
+    count: Annotated[int | Literal["auto"], BeforeValidator(_count)] = "auto"
+    workers: int = Field(default=1, ge=1)
+    gpus_per_worker: float = Field(default=0, ge=0)
+    threads: int = Field(default=1, ge=1)
+    loaders: int = Field(default=0, ge=0)
+    max_failures: int = Field(default=3, ge=1)
+
+
+class TrackingConfig(Frozen):
+    """uri: None is MLFLOW_TRACKING_URI where it is set, else SQLite and local artifacts under the results folder."""
+
+    uri: str | None = None
+    experiment: str = "titrate"
+
+
+class SearchConfig(Frozen):
+    """A search, as a value. Paths are absolute once it was read by `load`."""
+
+    name: Name
+    task: TaskSpec
+    data: DataConfig
+    space: SpaceConfig
+    objective: ObjectiveConfig = ObjectiveConfig()
+    budget: BudgetConfig
+    training: Training = Training()
+    sampler: Literal["tpe", "grid", "random"] = "tpe"
+    seed: int = Field(default=0, ge=0)
+    slots: SlotsConfig = SlotsConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    store: str | None = None  # None: under the results folder, shared by its searches
+
+    @model_validator(mode="after")
+    def _data_for_every_schedule(self) -> "SearchConfig":
+        for domain in ("real", "synthetic"):
+            readers = self.space.readers(domain)
+            if readers and not getattr(self.data, domain):
+                raise ValueError(
+                    f"data.{domain} must name a pack, since {readers[0]} reads {domain} images;"
+                    " add one, or take it out of space"
+                )
+            if not readers and getattr(self.data, domain):
+                raise ValueError(
+                    f"data.{domain} names packs, but no schedule of space.schedule reads them; take them out"
+                )
+        if self.sampler == "grid" and (name := self.space.continuous()):
+            raise ValueError(
+                f"space.{name} must be a list for sampler grid, but got a range; list the values, or use tpe"
+            )
+        if self.sampler != "grid" and self.budget.trials is None:
+            raise ValueError(f"budget.trials must be given for sampler {self.sampler}, but it is absent")
+        return self
+
+
+def load(path: str | Path) -> SearchConfig:
+    """Reads a search file. Raises ConfigError with one line on anything that is wrong with it."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        raw = yaml.safe_load(text)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: the search file must exist, but there is none; see search/examples/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: the search file must be readable text, but: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(f"{path}: the search file must be YAML, but{where}: {problem}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(
+            f"{path}: the search file must be a mapping (name:, task:, data: ...), but got {type(raw).__name__}"
+        )
+    try:
+        config = SearchConfig.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {explain(error, SearchConfig)}") from None
+    return _resolve(config, path.resolve().parent)
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first problem of a pydantic error, as one line: field, what must hold, what was given."""
+    problems = error.errors()
+    unknown = [p for p in problems if p["type"] == "extra_forbidden"]
+    problem = (unknown or problems)[0]
+    at = [str(part) for part in problem["loc"] if not _is_branch(str(part))]
+    field = ".".join(at)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 and not _same_field(problems) else ""
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, at[:-1])
+        close = difflib.get_close_matches(at[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+        return f"unknown key {field!r}; {hint}{more}"
+    message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
+    message = message[0].lower() + message[1:] if message[:1].isupper() and not message[:2].isupper() else message
+    if problem["type"] == "missing":
+        return f"{field} must be given, but it is absent{more}"
+    if problem["type"] == "value_error":
+        return f"{field + ': ' if field else ''}{message}{more}"
+    return f"{field}: {message}, but got {problem['input']!r}{more}"
+
+
+def _is_branch(part: str) -> bool:
+    """Whether a part of pydantic's location names a union's branch and no field (`str`, `tuple[str, ...]`, `range`)."""
+    return part in ("range", "list", "str", "int", "float") or "[" in part
+
+
+def _same_field(problems: list[Any]) -> bool:
+    return len({tuple(str(part) for part in p["loc"] if not _is_branch(str(part))) for p in problems}) == 1
+
+
+def _fields_at(model: type[BaseModel], at: list[str]) -> list[str]:
+    current: Any = model
+    for part in at:
+        annotation = current.model_fields[part].annotation if part in getattr(current, "model_fields", {}) else None
+        options = [annotation, *get_args(annotation)]
+        current = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+        if current is None:
+            return []
+    return list(current.model_fields)
+
+
+def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
+    """The same search with every path absolute: relative ones are meant from the search file's folder."""
+
+    def absolute(path: str) -> str:
+        return path if "://" in path else str((folder / Path(path).expanduser()).resolve())
+
+    def packs(value: Packs) -> Packs:
+        return absolute(value) if isinstance(value, str) else tuple(absolute(path) for path in value)
+
+    data = config.data
+    resolved = DataConfig(
+        real={name: packs(value) for name, value in data.real.items()},
+        synthetic={name: packs(value) for name, value in data.synthetic.items()},
+        val=packs(data.val),
+        test={name: packs(value) for name, value in data.test.items()},
+    )
+    store = absolute(config.store) if config.store else None
+    return config.model_copy(update={"data": resolved, "store": store})

@@ -1,0 +1,54 @@
+"""demo: the embedded faces as packs, and the search over them that the README shows."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from datasets import Pack, PackError, write_pack
+from datasets.classes import FACE_CLASSES
+from datasets.faces import samples
+from search.cluster import ROOT
+from search.config import DataConfig, SearchConfig, load
+
+SIZE = 64
+EXAMPLE = ROOT / "search" / "examples" / "demo.yaml"
+
+# name: (domain, images, seed). "street" stands in for photographs, which cost money to label: there are few of them.
+PACKS = {
+    "real-train": ("street", 160, 1),
+    "real-val": ("street", 96, 2),
+    "real-test": ("street", 128, 3),
+    "syn-train": ("studio", 600, 4),
+}
+
+
+def make_packs(folder: Path, console: Console) -> None:
+    """Writes the demo's packs into a folder, leaving whole ones that are there as they are."""
+    for name, (domain, count, seed) in PACKS.items():
+        try:
+            Pack.open(folder / name).verify()
+            continue
+        except PackError:
+            console.print(
+                f"rendering {count} faces of domain {domain} into {folder / name}", highlight=False, soft_wrap=True
+            )
+        source = {"format": "faces", "domain": domain, "seed": seed}
+        rows = (_columns(sample) for sample in samples(count, size=SIZE, domain=domain, seed=seed))
+        write_pack(folder / name, rows, source=source, classes=FACE_CLASSES, overwrite=True)
+
+
+def _columns(sample: dict) -> dict:
+    return {name: sample[name] for name in ("id", "image", "segmentation")}
+
+
+def read(packs: Path) -> SearchConfig:
+    """The demo's search over packs in a folder (the example names the default one)."""
+    config = load(EXAMPLE)
+    where = {name: str((packs / name).resolve()) for name in PACKS}
+    data = DataConfig(
+        real={"street": where["real-train"]},
+        synthetic={"studio": where["syn-train"]},
+        val=where["real-val"],
+        test={"street": where["real-test"]},
+    )
+    return config.model_copy(update={"data": data})

@@ -1,0 +1,133 @@
+"""The engine: one run's moving parts (slots, dispatcher, Tune with the ledger), started, watched and ended in order."""
+
+import os
+import shutil
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from rich.console import Console
+
+from search.config import SearchConfig
+from search.dispatcher import Dispatcher
+from search.job import Ticket
+from search.ledger import Ledger
+from search.problem import Opened
+from search.sampler import LedgerSearcher
+from search.scheduler import EndWhen, LedgerScheduler
+from search.slots import SlotJob, SlotPool, slot_count
+from search.trial import RecipeTrial
+from search.view import View
+from trainables.stage import path_of, steps_alone
+
+SLOT_CLOSE_S = 60.0  # how long slots may take to write their last checkpoint
+HEAD = {"node:__internal_head__": 0.0001}  # driver-side actors stay on the head and hold nothing that a slot needs
+
+
+class Engine:
+    """A search that runs: Ray is up, and the ledger says what is to be done. Use once.
+
+    folder  RESULTS/NAME; Ray keeps its own bookkeeping in it while the search runs
+    """
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        opened: Opened,
+        ledger: Ledger,
+        folder: Path,
+        *,
+        share: bool,
+    ) -> None:
+        count = slot_count(config.slots, ray.cluster_resources())
+        self._config = config
+        self._problem = opened.problem
+        self._bound = count + max(1, count // 2)  # trials that are out: every slot busy, and a few queued
+        self._interrupted = threading.Event()
+        self._began = time.monotonic()
+        self.steps_alone = 0
+        self._dispatcher_name = f"titrate-{config.name}-{uuid.uuid4().hex[:8]}"
+        options: dict[str, Any] = {
+            "name": self._dispatcher_name,
+            "num_cpus": 0,
+            "resources": HEAD,
+            "max_concurrency": 10_000,
+        }
+        actor: Any = ray.remote(Dispatcher)
+        self._dispatcher = actor.options(**options, max_restarts=-1, max_task_retries=-1).remote(
+            opened.problem, share=share, max_failures=config.slots.max_failures
+        )
+        store = config.store or str(folder.parent / "store")
+        job = SlotJob(config.task, config.data.sets(), store, config.slots.threads, config.slots.loaders)
+        self._storage = folder / "ray"
+        self._slots = SlotPool(count, config.slots, job, self._dispatcher, str(self._storage), config.name)
+        self._ledger = ledger
+        self._ended_before = self._ledger.summary()["ended"]
+
+    @property
+    def interrupted(self) -> bool:
+        return self._interrupted.is_set()
+
+    def interrupt(self) -> None:
+        """Asks for an orderly end: trials stop at their next question, with a checkpoint."""
+        self._interrupted.set()
+
+    def run(self, console: Console) -> int:
+        """Starts slots and trials, waits for the end, and returns how many steps were trained."""
+        self._slots.start()
+        try:
+            with View(self._look, console, self._config.objective.metric):
+                self._tune()
+            last: dict[str, Any] = ray.get(self._dispatcher.snapshot.remote())
+        finally:
+            ray.get(self._dispatcher.close.remote())
+            closed = self._slots.join(SLOT_CLOSE_S)
+            ray.kill(self._dispatcher)
+        if not closed:
+            console.print("a slot did not end in time; what it trained since its last checkpoint is lost", markup=False)
+        shutil.rmtree(self._storage, ignore_errors=True)  # Ray's bookkeeping of slots and trials that have ended
+        return int(last["steps_trained"])
+
+    def _tune(self) -> None:
+        """Ray Tune, to the end of the search."""
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._bound)  # Tune's default for a searcher is 1 at a time
+        tuner = tune.Tuner(
+            tune.with_resources(RecipeTrial, tune.PlacementGroupFactory([HEAD])),
+            tune_config=tune.TuneConfig(
+                search_alg=LedgerSearcher(self._ledger, self._dispatcher_name, bound=self._bound),
+                scheduler=LedgerScheduler(self._ledger, self._dispatcher, self._steps_alone),
+                num_samples=-1,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(self._storage),
+                verbose=0,
+                stop=EndWhen(lambda: self.interrupted or self._slots.alive == 0),
+            ),
+        )
+        tuner.fit()
+        if self._slots.errors and not self.interrupted:
+            first = self._slots.errors[0]
+            raise RuntimeError(f"every slot ended with an error; the first: {first}") from first
+
+    def _steps_alone(self, ticket: Ticket) -> int:
+        steps = steps_alone([path_of(ticket.recipe, self._problem, ticket.replicate)])
+        self.steps_alone += steps
+        return steps
+
+    def _look(self) -> dict[str, Any]:
+        """What the live view shows, as plain values."""
+        summary = self._ledger.summary()
+        shot: dict[str, Any] = ray.get(self._dispatcher.snapshot.remote())
+        ended = summary["ended"] - self._ended_before
+        passed = time.monotonic() - self._began
+        left = passed / ended * (summary["recipes"] - summary["ended"]) if ended else None
+        note = "" if shot["slots"] else "slots are starting"
+        if self.interrupted:
+            note = "stopping: running trials are checkpointed"
+        return {"summary": summary, "slots": shot["slots"], "queued": shot["queued"], "left_s": left, "note": note}

@@ -1,0 +1,76 @@
+"""Job: one replicate of one recipe, as it travels from a trial to the dispatcher and on to a slot."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.recipe import Recipe
+from trainables.stage import Path, Problem, path_of
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """What a Tune trial holds of a job: enough to submit it, idempotently by its fields.
+
+    number     of the recipe in the study
+    attempt    0, or how often the whole search was run again before
+    """
+
+    number: int
+    replicate: int
+    attempt: int
+    params: tuple[tuple[str, Any], ...]  # Recipe.params() as a value
+
+    @property
+    def id(self) -> str:
+        return f"{self.number:05d}-{self.replicate}-{self.attempt}"
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.from_params(dict(self.params))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A ticket with the path that a slot trains. `namespace` is "" where runs share, else of this recipe alone."""
+
+    ticket: Ticket
+    path: Path
+    namespace: str
+    rungs: tuple[int, ...]
+
+    @classmethod
+    def of(cls, ticket: Ticket, problem: Problem, *, share: bool) -> "Job":
+        path = path_of(ticket.recipe, problem, ticket.replicate)
+        namespace = "" if share else f"alone-{ticket.recipe.key}"
+        return cls(ticket, path, namespace, problem.rungs)
+
+    @property
+    def id(self) -> str:
+        return self.ticket.id
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A rung was reached. `metrics` by full name ("val/miou"); see trainables.loop.Report."""
+
+    step: int
+    metrics: dict[str, float]
+    time_ms: int
+    steps_trained: int
+    final: bool
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job ended with an error; `traceback` is the whole of it."""
+
+    error: str
+    traceback: str
+
+
+Outcome = Measured | Failed
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The dispatcher does not know the job (it was restarted): submit it again."""

@@ -1,0 +1,117 @@
+"""check: what a search will cost before it starts: steps alone and shared; time, memory and disk as measured."""
+
+import io
+import resource
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from search.config import SearchConfig
+from search.problem import Opened
+from search.study import num_recipes
+from trainables.recipe import Recipe
+from trainables.stage import Path, path_of, steps_alone, steps_shared
+
+WARM_STEPS, MEASURED_STEPS = 2, 6
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The estimate of a search. Seconds and bytes are measured on this machine, on one path, with the search's threads.
+
+    exact  whether `recipes` are the very ones that will run (a grid), or a seeded sample of what the sampler may draw
+    shared_recipes  how many recipes share a stage with another
+    """
+
+    recipes: int
+    distinct: int
+    exact: bool
+    replicates: int
+    stages: Counter[str]
+    steps_alone: int
+    steps_shared: int
+    shared_recipes: int
+    evaluations: int
+    step_s: float
+    evaluation_s: float
+    checkpoint_bytes: int
+    process_bytes: int
+    parameters: int
+
+    @property
+    def train_s(self) -> float:
+        """Slot-seconds of training and evaluating, all slots together."""
+        return self.steps_shared * self.step_s + self.evaluations * self.evaluation_s
+
+    @property
+    def disk_bytes(self) -> int:
+        """Kept checkpoints: one at each rung of each distinct last stage and at each fork."""
+        return self.checkpoint_bytes * self.evaluations
+
+
+def preflight(config: SearchConfig, opened: Opened) -> Preflight:
+    """Enumerates (or samples) the recipes, counts their steps and trains a few steps of one of them."""
+    recipes = _recipes(config)
+    replicates = config.budget.seeds
+    paths = [[path_of(recipe, opened.problem, r) for r in range(replicates)] for recipe in recipes]
+    flat = [path for group in paths for path in group]
+    last = {path[-1].stage.key for path in flat}
+    users = Counter(key for group in paths for key in {leg.stage.key for path in group for leg in path})
+    shared = sum(any(users[leg.stage.key] > 1 for path in group for leg in path) for group in paths)
+    # The one that costs most a step: mixed before one domain.
+    heaviest = max(paths, key=lambda group: (group[0][-1].stage.synthetic_share is not None, len(group[0])))[0]
+    measured = _measure(config, opened, heaviest)
+    return Preflight(
+        recipes=len(recipes),
+        distinct=len({recipe.key for recipe in recipes}),
+        exact=config.sampler == "grid",
+        replicates=replicates,
+        stages=Counter(recipe.schedule for recipe in recipes),
+        steps_alone=steps_alone(flat),
+        steps_shared=steps_shared(flat),
+        shared_recipes=shared,
+        evaluations=len(last) * len(config.budget.evaluations),
+        **measured,
+    )
+
+
+def _recipes(config: SearchConfig) -> list[Recipe]:
+    if config.sampler == "grid":
+        return config.space.enumerate()[: config.budget.trials]
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
+    return [config.space.suggest(study.ask()) for _ in range(num_recipes(config))]
+
+
+def _measure(config: SearchConfig, opened: Opened, path: Path) -> dict[str, Any]:
+    """Seconds a step and an evaluation, bytes of a checkpoint and of a process: trains here, and saves nothing."""
+    import torch
+
+    from datasets import Domain
+    from trainables.loop import Trainer
+    from trainables.numerics import set_deterministic
+    from trainables.store import Store
+
+    set_deterministic(config.slots.threads)
+    device = torch.device("cuda" if torch.cuda.is_available() and config.slots.gpus_per_worker else "cpu")
+    domains = {Domain.REAL: opened.sources.get("real"), Domain.SYNTHETIC: opened.sources.get("synthetic")}
+    trainer = Trainer(
+        config.task,
+        {domain: source for domain, source in domains.items() if source is not None},
+        val=opened.sources["val"],
+        tests={},
+        store_of=lambda namespace: Store("mock://", namespace),
+        device=device,
+    )
+    run, step_s, evaluation_s = trainer.measure(path[-1].stage, WARM_STEPS, MEASURED_STEPS)
+    body = io.BytesIO()
+    torch.save(run.state(), body)
+    return {
+        "step_s": step_s,
+        "evaluation_s": evaluation_s,
+        "checkpoint_bytes": body.tell(),
+        "process_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+    }

@@ -1,0 +1,158 @@
+"""run: brings a search to completion. Run it again after a crash or with more trials: it does only what is missing."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from analysis import Conclusion, conclude
+from search.cluster import connect
+from search.config import SearchConfig
+from search.ledger import Ledger
+from search.problem import open_problem
+from search.study import num_recipes, open_study
+from search.tracking import State, Tracker, default_uri
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run of a search ended: `conclusion` is None when it was interrupted or recorded nothing."""
+
+    state: State
+    summary: dict[str, Any]
+    steps_trained: int
+    steps_alone: int
+    wall_s: float
+    tracking_uri: str
+    conclusion: Conclusion | None
+
+
+def run(
+    config: SearchConfig,
+    config_text: str,
+    *,
+    results: Path,
+    address: str | None = None,
+    share: bool = True,
+    console: Console | None = None,
+) -> Result:
+    """Runs a search to its end.
+
+    Raises ValueError (one line) on anything wrong with the file, the data or the tracking server.
+
+    config   read by search.config.load, so that its paths are absolute; config_text is what MLflow shows of it
+    results  the folder of results: RESULTS/NAME for this search, the default store and the default MLflow database
+    share    False trains every recipe by itself, to check that sharing changes no number
+    """
+    began = time.monotonic()
+    console = console or Console()
+    opened = open_problem(config)
+    folder = results.resolve() / config.name
+    study = open_study(config, opened.problem, opened.digests, folder)
+    tracker, uri = _tracker(config, results.resolve(), folder)
+    steps_trained = steps_alone = 0
+    state: State = "finished"
+    try:
+        tracker.start(_params(config), _tags(config), config_text, f"{config.name}.yaml", opened.facts)
+        ledger = Ledger(
+            study,
+            config.space,
+            tracker,
+            recipes=num_recipes(config),
+            replicates=config.budget.seeds,
+            rungs=config.budget.evaluations,
+            metric=config.objective.metric,
+            mode=config.objective.mode,
+            counts=opened.problem.counts,
+        )
+        if not ledger.exhausted:
+            with _ray(address):
+                from search.engine import Engine  # imports Ray, which reads its environment when it is imported
+
+                engine = Engine(config, opened, ledger, folder, share=share)
+                with _signals(engine.interrupt, console):
+                    steps_trained = engine.run(console)
+                steps_alone = engine.steps_alone
+                state = "interrupted" if engine.interrupted else "finished"
+    except BaseException:
+        tracker.finish("interrupted")
+        raise
+    conclusion = None
+    if state == "finished" and tracker.flush():
+        conclusion = conclude(config.name, uri, config.tracking.experiment, folder)
+        for file in conclusion.files:
+            tracker.artifact(file)
+    if not tracker.finish(state):
+        console.print(f"MLflow lacks a part of this search: the next `run` sends it from {folder}", markup=False)
+    return Result(state, ledger.summary(), steps_trained, steps_alone, time.monotonic() - began, uri, conclusion)
+
+
+def _tracker(config: SearchConfig, results: Path, folder: Path) -> tuple[Tracker, str]:
+    uri = config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(results)
+    tracker = Tracker(uri, config.tracking.experiment, config.name, folder / "mlflow.spool")
+    tracker.connect()
+    return tracker, uri
+
+
+def _params(config: SearchConfig) -> dict[str, Any]:
+    """What the parent run shows of a search: its task, budget, sampler and objective, flat."""
+    shown = config.model_dump(mode="json", include={"task", "training", "objective", "sampler", "seed"})
+    flat = {f"{group}.{k}": v for group, values in shown.items() if isinstance(values, dict) for k, v in values.items()}
+    return flat | {
+        "sampler": config.sampler,
+        "seed": config.seed,
+        "budget.steps": config.budget.steps,
+        "budget.seeds": config.budget.seeds,
+    }
+
+
+def _tags(config: SearchConfig) -> dict[str, Any]:
+    """What `analysis` needs to know of a search, and what may change between two runs of it."""
+    return {
+        "titrate.metric": config.objective.metric,
+        "titrate.mode": config.objective.mode,
+        "titrate.seeds": config.budget.seeds,
+        "titrate.trials": num_recipes(config),
+    }
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[None]:
+    """Ray while the search needs it; shut down afterwards if it was started here."""
+    started = connect(address)
+    try:
+        yield
+    finally:
+        if started:
+            import ray
+
+            ray.shutdown()
+
+
+@contextmanager
+def _signals(interrupt: Callable[[], None], console: Console) -> Iterator[None]:
+    """SIGINT and SIGTERM end the search in order; a second one at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        if heard:
+            raise KeyboardInterrupt
+        heard.append(number)
+        interrupt()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,223 @@
+"""Slots: Ray Train runs that live as long as the search. Their workers stay warm: take a job, train it, report."""
+
+import logging
+import os
+import socket
+import threading
+import time
+import traceback
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.train
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from search.config import SlotsConfig
+from search.job import Failed, Job, Measured
+from trainables.specs import TaskSpec
+from trainables.stage import Stage
+
+log = logging.getLogger(__name__)
+
+ASK_EVERY_S = 0.5  # how often a slot tells where it is and asks whether to go on
+TAKE_WAIT_S = 2.0  # how long one question for work waits
+
+
+@dataclass(frozen=True)
+class SlotJob:
+    """What every slot of a search is given: the task, the data and where the store is."""
+
+    task: TaskSpec
+    sets: dict[str, tuple[str, ...]]  # DataConfig.sets(): absolute pack paths
+    store: str
+    threads: int
+    loaders: int
+
+
+def slot_count(slots: SlotsConfig, resources: dict[str, float]) -> int:
+    """How many slots a cluster with these resources holds; ValueError when not even one (or not as many as asked)."""
+    cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
+    fits = int(cpus // (slots.workers * slots.threads))
+    if slots.gpus_per_worker:
+        fits = min(fits, int(gpus // (slots.workers * slots.gpus_per_worker)))
+    wanted = fits if slots.count == "auto" else slots.count
+    if wanted < 1 or wanted > fits:
+        raise ValueError(
+            f"slots: the cluster must hold {max(wanted, 1)} x ({slots.workers} workers of {slots.threads} CPUs and"
+            f" {slots.gpus_per_worker:g} GPUs), but it has {cpus:g} CPUs and {gpus:g} GPUs;"
+            " lower slots.count or the worker's size"
+        )
+    return wanted
+
+
+class SlotPool:
+    """The slots of a search, each a `TorchTrainer.fit` in a thread of the driver."""
+
+    def __init__(
+        self, count: int, slots: SlotsConfig, job: SlotJob, dispatcher: Any, storage: str, search: str
+    ) -> None:
+        self.errors: list[BaseException] = []
+        self._threads = [
+            threading.Thread(
+                target=self._fit,
+                args=(number, slots, job, dispatcher, storage, search),
+                name=f"slot-{number}",
+                daemon=True,
+            )
+            for number in range(count)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def alive(self) -> int:
+        return sum(thread.is_alive() for thread in self._threads)
+
+    def join(self, timeout_s: float) -> bool:
+        """Waits for the slots to end (after the dispatcher was closed); False when some did not in time."""
+        deadline = time.monotonic() + timeout_s
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return self.alive == 0
+
+    def _fit(self, number: int, slots: SlotsConfig, job: SlotJob, dispatcher: Any, storage: str, search: str) -> None:
+        resources: dict[str, float] = {"CPU": slots.threads}
+        if slots.gpus_per_worker:
+            resources["GPU"] = slots.gpus_per_worker
+        trainer = TorchTrainer(
+            slot_loop,
+            train_loop_config={"slot": number, "job": job, "dispatcher": dispatcher},
+            scaling_config=ScalingConfig(
+                num_workers=slots.workers, use_gpu=bool(slots.gpus_per_worker), resources_per_worker=resources
+            ),
+            run_config=RunConfig(
+                name=f"{search}-slot-{number}-{uuid.uuid4().hex[:8]}",
+                storage_path=storage,
+                failure_config=FailureConfig(max_failures=-1, controller_failure_limit=-1),  # type: ignore[call-arg]
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:  # noqa: BLE001  (whatever ended a slot is the search's to report)
+            self.errors.append(error)
+
+
+def slot_loop(config: dict[str, Any]) -> None:
+    """The training function of a slot's workers: everything that is slow to make is made once, before the loop."""
+    import torch
+
+    from trainables.loop import Trainer
+    from trainables.numerics import division, set_deterministic
+    from trainables.ranks import Ranks
+    from trainables.store import Store
+
+    what: SlotJob = config["job"]
+    set_deterministic(what.threads)
+    ranks = Ranks()
+    device: torch.device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
+    part = division(device, world_size=ranks.world_size)
+    trainer = make_trainer(
+        what, Trainer, lambda namespace: Store(what.store, f"{part}/{namespace}" if namespace else part), device
+    )
+    desk = _Desk(config["dispatcher"], config["slot"], ranks)
+    while True:
+        job = desk.take()
+        if job == "close":
+            return
+        if not isinstance(job, Job):
+            continue
+        try:
+            for report in trainer.train(
+                job.path, job.rungs, namespace=job.namespace, control=desk.control(job), milestone=desk.milestone(job)
+            ):
+                desk.measured(job, Measured(**vars(report)))
+        except Exception as error:
+            trainer.forget()
+            if not desk.failed(job, error):
+                raise
+
+
+def make_trainer(what: SlotJob, trainer: Any, store_of: Any, device: Any) -> Any:
+    """A `trainables.loop.Trainer` over the packs of a search."""
+    from datasets import Domain, Pack, Source
+
+    sources = {name: Source([Pack.open(path) for path in paths]) for name, paths in what.sets.items()}
+    domains = {Domain.REAL: sources.get("real"), Domain.SYNTHETIC: sources.get("synthetic")}
+    return trainer(
+        what.task,
+        {domain: source for domain, source in domains.items() if source is not None},
+        val=sources["val"],
+        tests={name.removeprefix("test/"): source for name, source in sources.items() if name.startswith("test/")},
+        store_of=store_of,
+        device=device,
+        num_workers=what.loaders,
+    )
+
+
+class _Desk:
+    """A slot's side of the conversation with the dispatcher: rank 0 talks, the other ranks hear the same."""
+
+    def __init__(self, dispatcher: Any, slot: int, ranks: Any) -> None:
+        self._dispatcher = dispatcher
+        self._slot = slot
+        self._ranks = ranks
+        self._incarnation = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+    def take(self) -> Job | str:
+        job = None
+        if self._ranks.first:
+            job = ray.get(self._dispatcher.take.remote(self._slot, self._incarnation, TAKE_WAIT_S))
+        return self._ranks.broadcast(job)
+
+    def control(self, job: Job) -> Any:
+        """The loop's question before each step. An answer is read when it is there, so that no step waits for it."""
+        asked: list[Any] = []
+        asked_at, asked_stage = 0.0, ""
+
+        def go_on(stage: Stage, step: int) -> bool:
+            nonlocal asked_at, asked_stage
+            answer = True
+            if self._ranks.first:
+                if asked and ray.wait(asked, timeout=0)[0]:
+                    answer = ray.get(asked.pop())
+                if not asked and (time.monotonic() - asked_at > ASK_EVERY_S or asked_stage != stage.key):
+                    asked.append(self._dispatcher.progress.remote(self._slot, job.id, stage.key, step))
+                    asked_at, asked_stage = time.monotonic(), stage.key
+            if self._ranks.world_size > 1 and step % 10:
+                return True  # one broadcast in ten steps: every rank must leave at the same one
+            return bool(self._ranks.broadcast(answer))
+
+        return go_on
+
+    def milestone(self, job: Job) -> Any:
+        def tell(stage: str, step: int) -> None:
+            if self._ranks.first:
+                self._dispatcher.milestone.remote(self._slot, job.id, stage, step)
+
+        return tell
+
+    def measured(self, job: Job, outcome: Measured) -> None:
+        if self._ranks.first:
+            ray.get(self._dispatcher.report.remote(self._slot, job.id, outcome))
+
+    def failed(self, job: Job, error: Exception) -> bool:
+        """Reports what ended a job. False when this process must not go on (a poisoned device, ranks that wait)."""
+        import torch
+
+        from trainables.loop import Interrupted
+
+        if isinstance(error, Interrupted):
+            if self._ranks.first:
+                ray.get(self._dispatcher.released.remote(self._slot, job.id))
+            return True
+        if isinstance(error, torch.AcceleratorError):
+            return False  # the slot restarts and the job is queued again
+        text = traceback.format_exc()
+        outcome = Failed(str(error).splitlines()[0] if str(error) else type(error).__name__, text)
+        ray.get(self._dispatcher.report.remote(self._slot, job.id, outcome))
+        return self._ranks.world_size == 1

@@ -1,0 +1,206 @@
+"""Tracker: shows a search in MLflow, without ever making the search wait for it.
+
+The study says what was asked and the store what was trained; MLflow shows it, so it may lag and must not
+interfere. Every call appends one JSON line to a spool file and returns; a daemon thread sends the lines in
+order and in batches. During an outage, or after a kill, the lines stay in the spool and are sent later, by
+this process or by the next. Sending twice is harmless: runs are found again by tag, a metric carries the time
+of its evaluation (MLflow keeps one row per run, metric, step, time and value), and facts that change are tags.
+
+One parent run per search, one child run per (recipe, replicate); `analysis/runs.py` reads what is written here.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from search.mlflow_writer import TrackingError, Writer, brief, redacted
+from search.spool import Spool
+from trainables.recipe import Recipe
+
+log = logging.getLogger("titrate.tracking")
+
+Status = Literal["finished", "failed", "stopped"]
+State = Literal["finished", "interrupted"]
+
+RETRY_SECONDS = (1.0, 15.0)  # the first wait in an outage, and the longest
+
+
+@dataclass(frozen=True)
+class DatasetFact:
+    """A pack as an MLflow dataset input: its name, what it is used as ("train", "val"), its digest, path and length."""
+
+    name: str
+    context: str
+    digest: str
+    source: str
+    num_rows: int
+
+
+def default_uri(results: Path) -> str:
+    """The SQLite database `mlflow.db` in the results folder; artifacts go beside it, into `mlartifacts`."""
+    return f"sqlite:///{results.absolute() / 'mlflow.db'}"
+
+
+class Tracker:
+    """Writes one search to MLflow. Used by the driver alone: one Tracker per search and spool file at a time.
+
+    All methods but `connect`, `flush` and `finish` return at once and raise for no outage of MLflow.
+    """
+
+    def __init__(
+        self, uri: str, experiment: str, search: str, spool: Path, *, artifact_root: str | None = None
+    ) -> None:
+        """`artifact_root` is where a new experiment keeps artifacts; None leaves it to a server, and for SQLite
+        means `mlartifacts` beside the database."""
+        self._spool = Spool(spool)
+        self._writer = Writer(uri, experiment, search, artifact_root)
+        self._thread: threading.Thread | None = None
+        self._finishing = threading.Event()
+        self._closed = threading.Event()
+
+    def connect(self) -> None:
+        """Reaches MLflow once, creating database and experiment; starts sending, first what a process before left.
+
+        Raises TrackingError after seconds, not minutes, when MLflow cannot be reached or the experiment not be used.
+        For this MLflow's own retries (four minutes a call) are set to none and its timeout to 20 s, in the
+        environment and only where it does not set them: the spool is what retries. MLflow is kept off the terminal
+        in the same way: its INFO lines, and the link that it prints for each run that a server ends.
+        """
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        try:
+            self._writer.load()
+        except TrackingError:
+            raise
+        except Exception as error:
+            raise TrackingError(
+                f"MLflow must be reachable at {redacted(self._writer.uri)} when a search starts, but: {brief(error)}"
+                "; start it (`mlflow server`), or correct `tracking:` or MLFLOW_TRACKING_URI"
+            ) from error
+        self._thread = threading.Thread(target=self._send, name="titrate-tracking", daemon=True)
+        self._thread.start()
+
+    def start(
+        self,
+        params: Mapping[str, Any],
+        tags: Mapping[str, Any],
+        config_text: str,
+        config_name: str,
+        datasets: Sequence[DatasetFact] = (),
+    ) -> None:
+        """The search runs (again): its params, tags (`titrate.metric` and `titrate.mode` too), file and packs."""
+        self._append(
+            "start",
+            params=_texts(params),
+            tags=_texts(tags),
+            config=[config_name, config_text],
+            datasets=[asdict(fact) for fact in datasets],
+        )
+
+    def trial_started(
+        self,
+        recipe: Recipe,
+        seed: int,
+        number: int,
+        facts: Mapping[str, int | str],
+        datasets: Sequence[DatasetFact] = (),
+    ) -> None:
+        """A replicate of a recipe runs (again). `facts` are params: what never changes, such as num_real_labels."""
+        self._append(
+            "trial",
+            recipe=recipe.key,
+            seed=seed,
+            name=f"{number}: {recipe} seed={seed}",
+            params=_texts({**recipe.params(), "seed": seed, **facts}),
+            tags={"titrate.number": str(number), "titrate.status": "running"},
+            datasets=[asdict(fact) for fact in datasets],
+        )
+
+    def evaluation(
+        self, recipe_key: str, seed: int, step: int, metrics: Mapping[str, float], timestamp_ms: int
+    ) -> None:
+        """Metrics at a step of the last stage. The time is that of the evaluation in the store. NaN is kept as NaN."""
+        values = {name: float(value) for name, value in metrics.items()}
+        self._append("evaluation", at=timestamp_ms, recipe=recipe_key, seed=seed, step=step, metrics=values)
+
+    def trial_ended(
+        self,
+        recipe_key: str,
+        seed: int,
+        status: Status,
+        *,
+        traceback: str | None = None,
+        facts: Mapping[str, int | str] | None = None,
+    ) -> None:
+        """A replicate ended. `facts` become tags `titrate.<name>`: what may change, such as steps_trained.
+
+        A traceback becomes the artifact traceback.txt, and its last line the tag titrate.error.
+        """
+        tags = {"titrate.status": status} | {f"titrate.{name}": str(value) for name, value in (facts or {}).items()}
+        if traceback is not None:
+            tags["titrate.error"] = (traceback.strip().splitlines() or [""])[-1][:500]
+        self._append("end", recipe=recipe_key, seed=seed, status=status, tags=tags, traceback=traceback)
+
+    def artifact(self, path: Path) -> None:
+        """A file of the whole search (a figure, a table), read when it is sent."""
+        self._append("artifact", path=str(path.absolute()))
+
+    def flush(self, *, timeout: float = 60.0) -> bool:
+        """Waits until MLflow has all that was said so far, so that it can be read: at most `timeout` seconds.
+
+        Returns False when it was not in time (an outage); nothing is lost then, and sending goes on. What MLflow
+        refuses counts as sent: it is logged, and `finish` returns False for it.
+        """
+        return self._spool.flush(timeout)
+
+    def finish(self, state: State, *, timeout: float = 60.0) -> bool:
+        """Sends everything, ends trials still RUNNING, then the search, and stops. Waits at most `timeout` seconds.
+
+        Returns whether all is in MLflow; what is not stays in the spool for the next process.
+        """
+        self._append("finish", state=state)
+        self._finishing.set()
+        self._spool.wake()
+        if self._thread is not None:
+            self._thread.join(timeout)
+        self._closed.set()
+        self._spool.wake()
+        sent = self._spool.close()
+        if not sent:
+            log.warning("MLflow lacks a part of the search: it is in %s, and the next `run` sends it", self._spool.path)
+        return sent and not self._writer.refused
+
+    def _append(self, op: str, **fields: Any) -> None:
+        self._spool.append({"op": op, "at": int(time.time() * 1000), **fields})
+
+    def _send(self) -> None:
+        """The thread: chunk after chunk in order, waiting out whatever fails."""
+        delay = 0.0
+        while not self._closed.is_set():
+            try:
+                if not self._spool.wait():
+                    if self._finishing.is_set():
+                        return
+                    continue
+                records, mark = self._spool.read()
+                self._writer.write(records)
+            except Exception as error:  # noqa: BLE001 (an outage takes many shapes; nothing is lost, and it is logged)
+                if not delay:
+                    log.warning("MLflow at %s: %s; spooling", redacted(self._writer.uri), brief(error))
+                delay = min(max(2 * delay, RETRY_SECONDS[0]), RETRY_SECONDS[1])
+                self._closed.wait(delay)
+            else:
+                if delay:
+                    log.warning("MLflow at %s takes records again", redacted(self._writer.uri))
+                delay = 0.0
+                self._spool.sent(mark)
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(value) for name, value in values.items() if value is not None}

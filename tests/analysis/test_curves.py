@@ -1,0 +1,176 @@
+"""curve: what stands at each x, chosen by the objective's mean, against tables worked out by hand; and its picture."""
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from analysis import Row, Table, curve, plots, write_csv
+from trainables.recipe import Pretrain, Recipe
+
+
+def recipe(schedule: str, **fields: object) -> Recipe:
+    base: dict[str, object] = {"schedule": schedule, "lr": 0.01}
+    if schedule in ("mixed", "finetune"):
+        base |= {"adaptation": "none"}
+    if schedule != "real_only":
+        base |= {"synthetic_fraction": 1.0}
+    if schedule == "mixed":
+        base |= {"synthetic_share": 0.5}
+    if schedule == "finetune":
+        base |= {"pretrain": Pretrain(steps=500, lr=0.03)}
+    return Recipe.model_validate(base | fields)
+
+
+REAL_LOW = recipe("real_only", real_fraction=0.05)
+REAL_LUCKY = recipe("real_only", real_fraction=0.05, lr=0.1)
+REAL_ALL = recipe("real_only", real_fraction=1.0)
+MIXED = recipe("mixed", real_fraction=0.05)
+MIXED_BN = recipe("mixed", real_fraction=0.05, adaptation="real_bn", synthetic_share="natural")
+TUNED = recipe("finetune", real_fraction=1.0)
+SYNTHETIC = recipe("synthetic_only")
+SCORES: dict[Recipe, list[float | None]] = {
+    REAL_LOW: [0.4, 0.5, 0.6],
+    REAL_LUCKY: [0.9, None, None],
+    REAL_ALL: [0.7, 0.7, 0.7],
+    MIXED: [0.55, 0.6, 0.65],
+    MIXED_BN: [0.6, 0.6, 0.66],
+    TUNED: [0.8, 0.7, 0.75],
+    SYNTHETIC: [0.3, 0.35, 0.4],
+}
+
+
+def make(scores: dict[Recipe, list[float | None]]) -> Table:
+    rows = [
+        Row(
+            run_id=f"run{number}{seed}",
+            recipe=r,
+            seed=seed,
+            number=number,
+            status="failed" if value is None else "finished",
+            step=1000,
+            metrics={} if value is None else {"val/miou": value, "test/other/miou": 1 - value},
+            num_real_labels=None if r.real_fraction is None else round(120 * r.real_fraction),
+            num_synthetic=None if r.synthetic_fraction is None else 400,
+        )
+        for number, (r, values) in enumerate(scores.items())
+        for seed, value in enumerate(values)
+    ]
+    return Table("faces", "val/miou", "max", 3, tuple(rows))
+
+
+TABLE = make(SCORES)
+
+
+def test_one_line_per_schedule_and_adaptation_in_a_fixed_order() -> None:
+    drawn = curve(TABLE)
+    assert [line.label for line in drawn.lines] == [
+        "real_only",
+        "synthetic_only",
+        "mixed",
+        "mixed + real_bn",
+        "finetune",
+    ]
+    assert [line.reference for line in drawn.lines] == [False, True, False, False, False]
+
+
+def test_a_point_is_the_best_complete_recipe_with_its_spread_and_its_runs() -> None:
+    low, full = curve(TABLE).lines[0].points
+    assert (low.x, full.x) == (0.05, 1.0)
+    assert low.recipe == REAL_LOW, "the 0.9 of one seed in three does not stand for three"
+    assert low.values == (0.4, 0.5, 0.6)
+    assert (low.mean, low.std) == pytest.approx((0.5, 0.1))
+    assert [row.run_id for row in low.rows] == ["run00", "run01", "run02"]
+    assert low.num_recipes == 2
+
+
+def test_another_metric_is_drawn_for_the_recipes_that_the_objective_chose() -> None:
+    scores: dict[Recipe, list[float | None]] = {REAL_LOW: [0.4, 0.4, 0.4], REAL_LUCKY: [0.5, 0.5, 0.5]}
+    (point,) = curve(make(scores), metric="test/other/miou").lines[0].points
+    assert point.recipe == REAL_LUCKY, "the test metric would have chosen the other: 0.6"
+    assert point.values == (0.5, 0.5, 0.5)
+
+
+def test_synthetic_only_is_a_level_at_no_real_images() -> None:
+    (line,) = [line for line in curve(TABLE).lines if line.schedule == "synthetic_only"]
+    (point,) = line.points
+    assert (point.x, point.mean) == (0.0, pytest.approx(0.35))
+
+
+@pytest.mark.parametrize(
+    ("axis", "expected"),
+    [
+        (
+            "num_real_labels",
+            {"real_only": [6, 120], "synthetic_only": [0], "mixed": [6], "mixed + real_bn": [6], "finetune": [120]},
+        ),
+        (
+            "num_synthetic",
+            {"real_only": [0], "synthetic_only": [400], "mixed": [400], "mixed + real_bn": [400], "finetune": [400]},
+        ),
+        (
+            "synthetic_share",
+            {
+                "real_only": [0],
+                "synthetic_only": [1],
+                "mixed": [0.5],
+                "mixed + real_bn": [400 / 406],
+                "finetune": [None],
+            },
+        ),
+    ],
+)
+def test_each_axis_places_recipes_where_they_are(axis: str, expected: dict[str, list[float | None]]) -> None:
+    drawn = curve(TABLE, axis)  # type: ignore[arg-type]
+    found = {line.label: [None if math.isnan(p.x) else p.x for p in line.points] for line in drawn.lines}
+    assert found == expected
+
+
+def test_unknown_names_are_refused_in_one_line_that_lists_what_there_is() -> None:
+    with pytest.raises(ValueError, match="x must be one of real_fraction"):
+        curve(TABLE, "epochs")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="has metric 'val/mae'; there are: test/other/miou, val/miou"):
+        curve(TABLE, metric="val/mae")
+
+
+def test_the_csv_names_the_runs_behind_every_point(tmp_path: Path) -> None:
+    write_csv(curve(TABLE), tmp_path / "curve.csv")
+    with (tmp_path / "curve.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 6
+    assert rows[0]["run_ids"] == "run00 run01 run02"
+    assert float(rows[0]["mean"]) == 0.5
+    assert rows[0]["recipe_key"] == REAL_LOW.key
+
+
+@pytest.mark.parametrize("axis", ["real_fraction", "num_real_labels", "num_synthetic", "synthetic_share"])
+def test_every_axis_can_be_drawn_with_every_line_in_view_and_in_the_legend(axis: str) -> None:
+    drawn = curve(TABLE, axis)  # type: ignore[arg-type]
+    (axes,) = plots.draw(drawn).axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [line.label for line in drawn.lines]
+    low, high = axes.get_ylim()
+    assert low < 0.3
+    assert high > 0.8
+
+
+def test_tick_labels_say_percents_and_images() -> None:
+    (axes,) = plots.draw(curve(TABLE)).axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5%\n6 images", "100%\n120 images"]
+
+
+def test_a_single_point_and_a_search_of_synthetic_only_can_be_drawn(tmp_path: Path) -> None:
+    for chosen in (REAL_ALL, SYNTHETIC):
+        png, svg = plots.save(curve(make({chosen: [0.5]})), tmp_path)
+        assert png.read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in svg.read_text()
+
+
+def test_the_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        plots.save(curve(TABLE), tmp_path / name)
+    assert (tmp_path / "a/curve.svg").read_bytes() == (tmp_path / "b/curve.svg").read_bytes()
+    assert (tmp_path / "a/curve.png").read_bytes() == (tmp_path / "b/curve.png").read_bytes()

@@ -1,0 +1,123 @@
+"""The command line: bad input is one line and exit code 2, `check` says what a search costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from datasets import write_pack
+from search.__main__ import app
+from tests.conftest import toy_face
+from tests.toy import toy_search
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def fails(*arguments: str) -> str:
+    """Runs the command line in this process and returns the one line that it printed to stderr."""
+    result = CliRunner().invoke(app, list(arguments))
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    return lines[0]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> list[str]:
+    return ["--results", str(tmp_path / "results")]
+
+
+def test_a_missing_file_and_an_unknown_key(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
+    assert "the search file must exist" in fails("run", str(tmp_path / "none.yaml"), *results)
+    path = toy_search(toy_packs, tmp_path, {"sampler: grid": "samplr: grid"})
+    assert "unknown key 'samplr'; did you mean 'sampler'?" in fails("run", str(path), *results)
+    assert "unknown key 'samplr'" in fails("check", str(path))
+
+
+def test_a_missing_pack_names_it(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
+    path = toy_search(toy_packs, tmp_path, {f"{toy_packs}/val": f"{tmp_path}/nowhere"})
+    assert f"{tmp_path}/nowhere" in fails("run", str(path), *results)
+
+
+def test_a_pack_without_a_column_that_the_task_needs(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
+    rows = ({"image": toy_face(i, synthetic=False)["image"]} for i in range(3))
+    write_pack(tmp_path / "bare", rows, source={"format": "toy"})
+    path = toy_search(toy_packs, tmp_path, {f"{toy_packs}/val": f"{tmp_path}/bare"})
+    line = fails("run", str(path), *results)
+    assert f"{tmp_path}/bare" in line
+    assert "needs column 'segmentation'" in line
+
+
+def test_a_pack_of_another_size(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
+    path = toy_search(toy_packs, tmp_path, {"resolution: 32": "resolution: 64"})
+    assert "must be uint8[64, 64, 3]" in fails("run", str(path), *results)
+
+
+def test_a_pack_whose_content_changed(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
+    rows = (toy_face(i, synthetic=False) for i in range(3))
+    pack = write_pack(tmp_path / "changed", rows, source={"format": "toy"})
+    file = Path(pack.path) / pack.manifest.files[0].name
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    file.write_bytes(raw)
+    path = toy_search(toy_packs, tmp_path, {f"{toy_packs}/val": str(tmp_path / "changed")})
+    assert str(tmp_path / "changed") in fails("run", str(path), *results)
+
+
+def test_an_evaluation_pack_that_is_trained_on(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
+    path = toy_search(toy_packs, tmp_path, {f"{toy_packs}/val": f"{toy_packs}/real"})
+    assert "must not be a training pack" in fails("run", str(path), *results)
+
+
+def test_an_unreachable_tracking_server(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
+    uri = "http://127.0.0.1:9"  # the discard port: nobody listens
+    path = toy_search(toy_packs, tmp_path, {"sampler: grid": f"sampler: grid\ntracking: {{uri: '{uri}'}}"})
+    assert f"MLflow must be reachable at {uri}" in fails("run", str(path), *results)
+
+
+def test_a_changed_search_names_the_field(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
+    from search.config import load
+    from search.problem import open_problem
+    from search.study import open_study
+
+    config = load(toy_search(toy_packs, tmp_path))
+    opened = open_problem(config)
+    open_study(config, opened.problem, opened.digests, tmp_path / "results" / "toy")
+    path = toy_search(toy_packs, tmp_path, {"batch_size: 6": "batch_size: 4"})
+    assert "training.batch_size must stay as it was" in fails("run", str(path), *results)
+
+
+def test_check_counts_recipes_and_steps(toy_packs: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["check", str(toy_search(toy_packs, tmp_path))])
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.output.split())
+    assert "5 (2 real_only, 1 synthetic_only, 2 finetune)" in words
+    assert "5 recipes x 2 seeds = 10" in words
+    assert "steps alone 76" in words  # 2 seeds x (2 x 6 + 6 + 2 x (4 + 6))
+    assert "steps shared 68" in words  # the trunk of 4 steps once a seed
+    assert "warning" not in words
+
+
+def test_check_warns_when_nothing_is_shared(toy_packs: Path, tmp_path: Path) -> None:
+    replace = {
+        "[real_only, synthetic_only, finetune]": "[real_only]",
+        "  adaptation: [none]\n": "",
+        "  synthetic_fraction: [1.0]\n": "",
+        "  pretrain: {steps: [4], lr: [0.05]}\n": "",
+        f"  synthetic: {{toy: {toy_packs}/synthetic}}\n": "",
+    }
+    result = CliRunner().invoke(app, ["check", str(toy_search(toy_packs, tmp_path, replace))])
+    assert result.exit_code == 0, result.output
+    assert "no two recipes share a stage" in result.output
+
+
+def test_a_real_process_prints_no_traceback(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "search", "run", str(tmp_path / "none.yaml")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "Traceback" not in ended.stderr

@@ -1,0 +1,129 @@
+"""The search file: what is right is read as it is meant, and what is wrong gets one line that names file and field."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from search.config import ConfigError, load
+from tests.toy import SEARCH
+
+
+def write(folder: Path, change: Any = None) -> Path:
+    raw = yaml.safe_load(SEARCH.format(packs="packs"))
+    raw = copy.deepcopy(raw)
+    if change:
+        change(raw)
+    path = folder / "search.yaml"
+    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    return path
+
+
+def put(field: str, value: Any) -> Any:
+    def change(raw: dict[str, Any]) -> None:
+        *parents, last = field.split(".")
+        for name in parents:
+            raw = raw.setdefault(name, {})
+        raw[last] = value
+
+    return change
+
+
+def test_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
+    config = load(write(tmp_path))
+    assert config.data.sets() == {
+        "real": (str(tmp_path / "packs/real"),),
+        "synthetic": (str(tmp_path / "packs/synthetic"),),
+        "val": (str(tmp_path / "packs/val"),),
+        "test/same": (str(tmp_path / "packs/test"),),
+    }
+
+
+def test_a_source_may_be_several_packs_and_a_uri_stays(tmp_path: Path) -> None:
+    config = load(write(tmp_path, put("data.real", {"a": ["x", "s3://bucket/y"], "b": "/z"})))
+    assert config.data.sets()["real"] == (str(tmp_path / "x"), "s3://bucket/y", "/z")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("budgett", 1, "unknown key 'budgett'; did you mean 'budget'?"),
+        ("budget.trails", 1, "unknown key 'budget.trails'; did you mean 'trials'?"),
+        ("space.lrs", [1.0], "unknown key 'space.lrs'; did you mean 'lr'?"),
+        ("budget.steps", "many", "budget.steps: input should be a valid integer"),
+        ("space.lr", {"low": 2, "high": 1}, "space.lr: `low < high` must hold, but got (low=2, high=1)"),
+        ("space.lr", {"low": 0, "high": 1, "log": True}, "space.lr: `low > 0` must hold on a log scale, but got low=0"),
+        ("space.lr", [], "space.lr: must list at least one value, but the list is empty"),
+        ("space.lr", [-1.0], "space.lr: `lr > 0` must hold, but got -1"),
+        ("space.lr", "x", "space.lr: input should be a list, but got 'x'"),
+        ("space.lr", {"low": 0.1, "high": 1}, "space.lr must be a list for sampler grid"),
+        ("space.real_fraction", [0.5, 0.5], "space.real_fraction: must list each value once, but got [0.5, 0.5]"),
+        ("space.real_fraction", [1.5], "space.real_fraction: `0 < fraction <= 1` must hold, but got 1.5"),
+        ("space.schedule", ["real_onyl"], "space.schedule.0: input should be 'real_only'"),
+        ("space.schedule", ["real_only"], "space: adaptation is given, but no schedule of ['real_only'] has it"),
+        ("space.schedule", ["mixed"], "space: synthetic_share must be given, since schedule 'mixed' needs it"),
+        ("data.synthetic", {}, "data.synthetic must name a pack, since synthetic_only reads synthetic images"),
+        ("data.val", 3, "data.val: input should be"),
+        ("task.kind", "mating", "task.kind: input should be 'segmentation', but got 'mating'"),
+        ("task.resolution", 63, "task.resolution: input should be a multiple of 8, but got 63"),
+        ("sampler", "annealing", "sampler: input should be"),
+        ("sampler", "tpe", "budget.trials must be given for sampler tpe"),
+        ("objective", {"metric": "test/same/miou"}, "objective: metric must begin with val/"),
+        ("budget.rungs", [3, 5], "budget: rungs must ascend and end at steps=6, but got [3, 5]"),
+        ("slots", {"count": 0}, "slots.count: must be a number of at least 1, or auto, but got 0"),
+        ("name", "a b", "name: must be letters, digits"),
+    ],
+)
+def test_what_is_wrong_is_one_line_that_names_file_and_field(tmp_path: Path, field: str, value: Any, says: str) -> None:
+    path = write(tmp_path, put(field, value))
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert says in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_share_without_synthetic_images_is_refused(tmp_path: Path) -> None:
+    def change(raw: dict[str, Any]) -> None:
+        raw["space"] = {
+            "schedule": ["mixed"],
+            "adaptation": ["none"],
+            "real_fraction": [1.0],
+            "synthetic_fraction": [1.0],
+            "synthetic_share": [0.5],
+            "lr": [0.1],
+        }
+        del raw["data"]["synthetic"]
+
+    with pytest.raises(ConfigError, match=r"data\.synthetic must name a pack, since mixed reads synthetic images"):
+        load(write(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"name: [", "must be YAML, but in line"),
+        (b"- a", "must be a mapping"),
+        (b"\xff\xfe\x00", "must be readable text"),
+        (b"!!python/object/apply:os.system [true]", "must be YAML"),
+    ],
+)
+def test_a_file_that_is_no_search_is_one_line(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "search.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the search file must exist"):
+        load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "search" / "examples").glob("*.yaml")))
+def test_every_example_is_a_search(path: Path) -> None:
+    assert load(path).space.schedule
