@@ -1,6 +1,7 @@
 """The search file: what is right is read as it is meant, and what is wrong gets one line that names file and field."""
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,11 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "search" / "examples").glob("*.yaml")))
 def test_every_example_is_a_search(path: Path) -> None:
     assert load(path).space.schedule
+
+
+def test_the_readmes_search_file_is_a_search(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", readme, flags=re.DOTALL)
+    path = tmp_path / "readme.yaml"
+    path.write_text(block, encoding="utf-8")
+    assert load(path).budget.seeds == 3

@@ -268,9 +268,13 @@ def test_the_guard_names_the_step_at_which_training_diverged() -> None:
 @pytest.mark.parametrize("at", [1, 4, CHECK_EVERY, CHECK_EVERY + 3])
 def test_the_guard_names_the_first_of_several_bad_steps(scale: float, at: int) -> None:
     run = train(begin(), at - 1)
-    run.train_step(batch(at - 1, scale=torch.tensor(scale)), seed=at)
-    with pytest.raises(NotFiniteError, match=f"at step {at} of"):
+
+    def go_on() -> None:
+        run.train_step(batch(at - 1, scale=torch.tensor(scale)), seed=at)
         train(run, at + CHECK_EVERY)
+
+    with pytest.raises(NotFiniteError, match=f"at step {at} of"):
+        go_on()
     assert run.step - at < CHECK_EVERY
 
 
