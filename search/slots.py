@@ -177,14 +177,13 @@ class _Desk:
     def control(self, job: Job) -> Any:
         """The loop's question before each step. An answer is read when it is there, so that no step waits for it."""
         asked: list[Any] = []
-        asked_at, asked_stage = 0.0, ""
+        asked_at, asked_stage, answer = 0.0, "", True
 
         def go_on(stage: Stage, step: int) -> bool:
-            nonlocal asked_at, asked_stage
-            answer = True
+            nonlocal asked_at, asked_stage, answer
             if self._ranks.first:
                 if asked and ray.wait(asked, timeout=0)[0]:
-                    answer = ray.get(asked.pop())
+                    answer = answer and ray.get(asked.pop())
                 if not asked and (time.monotonic() - asked_at > ASK_EVERY_S or asked_stage != stage.key):
                     asked.append(self._dispatcher.progress.remote(self._slot, job.id, stage.key, step))
                     asked_at, asked_stage = time.monotonic(), stage.key

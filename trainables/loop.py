@@ -271,8 +271,7 @@ class Trainer:
     def _to_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
 
-    @staticmethod
-    def _step_seed(stage: Stage, step: int) -> int:
-        """The seed of what a step draws from torch (dropout): of (replicate, data, step), never of the stage key."""
+    def _step_seed(self, stage: Stage, step: int) -> int:
+        """The seed of what a step draws from torch (dropout): of (replicate, data, step, rank), never of the key."""
         data = [rows.digest for rows in (stage.real, stage.synthetic) if rows is not None]
-        return int(digest([stage.seed, data, step])[:15], 16)
+        return int(digest([stage.seed, data, step])[:15], 16) + self.ranks.rank
