@@ -1,5 +1,6 @@
 """The command line: `python -m search run FILE`, `check FILE`, `demo`."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -71,7 +72,8 @@ def check(file: File) -> None:
     table.add_row(
         "model", f"{p.parameters:,} parameters; {p.step_s * 1000:.0f} ms a step, {p.evaluation_s:.2f} s an evaluation"
     )
-    table.add_row("time", f"about {duration(p.train_s)} of one slot's work; divide by the number of slots")
+    slots = _slots_here(config)
+    table.add_row("time", f"about {duration(p.train_s / slots)} on {slots} slots, after they have started")
     table.add_row("memory", f"about {p.process_bytes / 2**20:,.0f} MiB a slot worker")
     table.add_row("disk", f"at most {p.disk_bytes / 2**20:,.0f} MiB of checkpoints")
     console.print(table)
@@ -98,6 +100,13 @@ def demo(
     with _one_line():
         make_packs(packs, console)
         _run(read(packs), EXAMPLE.read_text(encoding="utf-8"), results, None, True)
+
+
+def _slots_here(config: SearchConfig) -> int:
+    """The slots that the file names, or as many as this machine's processors hold."""
+    if isinstance(config.slots.count, int):
+        return config.slots.count
+    return max(1, (os.cpu_count() or 1) // (config.slots.workers * config.slots.threads))
 
 
 def _run(config: SearchConfig, text: str, results: Path, address: str | None, share: bool) -> None:

@@ -1,12 +1,14 @@
 """demo: the embedded faces as packs, and the search over them that the README shows."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from datasets import Pack, PackError, write_pack
 from datasets.classes import FACE_CLASSES
-from datasets.faces import samples
+from datasets.generate import generate_faces
 from search.cluster import ROOT
 from search.config import DataConfig, SearchConfig, load
 
@@ -25,20 +27,23 @@ PACKS = {
 def make_packs(folder: Path, console: Console) -> None:
     """Writes the demo's packs into a folder, leaving whole ones that are there as they are."""
     for name, (domain, count, seed) in PACKS.items():
-        try:
-            Pack.open(folder / name).verify()
+        source = {"format": "faces", "domain": domain, "seed": seed, "count": count, "size": SIZE}
+        if _is_whole(folder / name, source):
             continue
-        except PackError:
-            console.print(
-                f"rendering {count} faces of domain {domain} into {folder / name}", highlight=False, soft_wrap=True
-            )
-        source = {"format": "faces", "domain": domain, "seed": seed}
-        rows = (_columns(sample) for sample in samples(count, size=SIZE, domain=domain, seed=seed))
+        line = f"rendering {count} faces of domain {domain} into {folder / name}"
+        console.print(line, highlight=False, soft_wrap=True)
+        rows = generate_faces(count, size=SIZE, domain=domain, seed=seed, workers=os.cpu_count() or 1)
         write_pack(folder / name, rows, source=source, classes=FACE_CLASSES, overwrite=True)
 
 
-def _columns(sample: dict) -> dict:
-    return {name: sample[name] for name in ("id", "image", "segmentation")}
+def _is_whole(path: Path, source: dict[str, Any]) -> bool:
+    """Whether a pack is there, undamaged, and was made as it would be made now."""
+    try:
+        pack = Pack.open(path)
+        pack.verify()
+    except PackError:
+        return False
+    return pack.manifest.source == source
 
 
 def read(packs: Path) -> SearchConfig:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ def _sampler(config: SearchConfig, asked: int) -> BaseSampler:
     """The sampler, seeded by (seed, how many were asked before): a second run does not propose the same again."""
     seed = (config.seed * 1_000_003 + asked) % 2**32
     if config.sampler == "tpe":
-        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group`, since Optuna 2.8
+            return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
     return RandomSampler(seed=seed)  # a grid's recipes are enqueued, so nothing is sampled
 
 

@@ -292,3 +292,24 @@ def test_a_driver_that_is_stopped_or_killed_is_completed_by_the_next_run(
     assert {one.info.status for one in runs_of(uri).values()} == {"FINISHED"}
     assert {trial.state for trial in study_of(tmp_path).trials} == {TrialState.COMPLETE}
     assert "Train `" in output
+
+
+def test_a_slot_of_two_workers_trains_and_outlives_a_trial_that_fails(
+    ray_session: None, toy_packs: Path, tmp_path: Path
+) -> None:
+    replace = {
+        "[real_only, synthetic_only, finetune]": "[real_only]",
+        "  adaptation: [none]\n": "",
+        "real_fraction: [0.5, 1.0]": "real_fraction: [1.0]",
+        "  synthetic_fraction: [1.0]\n": "",
+        "  pretrain: {steps: [4], lr: [0.05]}\n": "",
+        f"  synthetic: {{toy: {toy_packs}/synthetic}}\n": "",
+        "lr: [0.1]": "lr: [1.0e+30, 0.1, 0.2]",
+        "seeds: 2": "seeds: 1",
+        "sampler: grid": "sampler: grid\nslots: {count: 1, workers: 2}",
+    }
+    result = search(toy_packs, tmp_path, replace)
+    states = {trial.params["lr"]: trial.state for trial in study_of(tmp_path).trials}
+    assert states == {1e30: TrialState.FAIL, 0.1: TrialState.COMPLETE, 0.2: TrialState.COMPLETE}
+    values = last_metrics(result.tracking_uri)
+    assert all(0 < metrics["val/pixel_accuracy"] <= 1 for metrics in values.values() if "val/pixel_accuracy" in metrics)
