@@ -69,6 +69,8 @@ class Table:
 def load(search: str, *, tracking_uri: str | None = None, experiment: str | None = None) -> Table:
     """Reads a search, also one that still runs.
 
+    Of several searches with this name, because one was thrown away and started anew or another folder has one too, it
+    is the one that began last, and only its own trials: those of the others may have had other steps or data.
     The URI defaults to MLFLOW_TRACKING_URI, then results/mlflow.db under this directory, the experiment to "titrate".
     Raises ValueError, one line, when MLflow cannot be read, or has no such search (it lists those that exist).
     """
@@ -95,12 +97,14 @@ def load(search: str, *, tracking_uri: str | None = None, experiment: str | None
             raise ValueError(f"no MLflow experiment {name!r} at {shown}; there are: {', '.join(names) or 'none'}")
         # MLflow's filters cannot hold every name, so searches are compared here; there are few of them.
         parents = list(_search(client, found.experiment_id, "tags.\"titrate.kind\" = 'search'"))
-        parent = next((run for run in parents if run.data.tags.get("titrate.search") == search), None)
-        if parent is None:
+        named = [run for run in parents if run.data.tags.get("titrate.search") == search]
+        if not named:
             names = sorted({run.data.tags.get("titrate.search", "?") for run in parents})
             raise ValueError(
                 f"no search {search!r} in experiment {name!r} at {shown}; there are: {', '.join(names) or 'none'}"
             )
+        study = named[-1].data.tags.get("titrate.study")
+        parent = next(run for run in named if run.data.tags.get("titrate.study") == study)  # as the tracker takes it
         runs = list(_search(client, found.experiment_id, f"tags.mlflow.parentRunId = '{parent.info.run_id}'"))
     except MlflowException as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0][:300].replace(uri, shown)

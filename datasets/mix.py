@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from fractions import Fraction
 from functools import lru_cache
-from math import ceil, floor
+from math import floor
 
 import numpy as np
 
@@ -122,8 +122,10 @@ class Mix:
     **What a share weighs.** `synthetic_share` is the part of every batch that is synthetic, so it weighs gradients,
     not datasets: with share 0.5, ten real images weigh as much as ten thousand renders. It holds over the whole run
     exactly: after s batches, floor(s * B * share) samples were synthetic, for every s; single batches have one more
-    or one fewer where B * share is no integer. The share is read as the nearest fraction with a denominator of at
-    most ten million, so that 0.1 is one tenth, and n_s / (n_s + n_r) is itself.
+    or one fewer where B * share is no integer. A share that owes a domain less than one sample a batch is as exact:
+    8 photographs beside 2,000 renders are 1/251 of the samples, one in every 15 or 16 batches of 16, and the batches
+    between hold none (`rarest` says how thin that is). The share is read as the nearest fraction with a denominator
+    of at most ten million, so that 0.1 is one tenth, and n_s / (n_s + n_r) is itself.
 
     **What happens when a source runs out.** It starts again, in a new order. Each domain is an endless stream:
     epoch e is a permutation of its n rows keyed by (seed, source digest, domain, e), draw j is element j mod n of
@@ -138,9 +140,7 @@ class Mix:
     def __init__(
         self, batch_size: int, seed: int, domains: Sequence[DomainRows], synthetic_share: float | None = None
     ) -> None:
-        """Raises ValueError unless there is one domain and no share, or both domains and a share that gives each of
-        them at least one sample of a batch: `synthetic_share * batch_size` and the rest are at least 1.
-        """
+        """Raises ValueError unless there is one domain and no share, or both domains and a share in (0, 1)."""
         if batch_size < 1:
             raise ValueError(f"`batch_size >= 1` must hold, but got {batch_size}")
         given = [domain.domain for domain in domains]
@@ -156,14 +156,6 @@ class Mix:
             if not 0 < synthetic_share < 1:
                 raise ValueError(f"`0 < synthetic_share < 1` must hold, but got {synthetic_share}")
             self._share = _exact(synthetic_share)
-            given_share = f"synthetic_share={synthetic_share} of batch_size={batch_size}"
-            for domain, part in (("synthetic", self._share), ("real", 1 - self._share)):
-                if part * batch_size < 1:
-                    bound = f">= 1/{batch_size}" if domain == "synthetic" else f"<= {batch_size - 1}/{batch_size}"
-                    raise ValueError(
-                        f"a batch must hold a {domain} sample, but {given_share} leaves less than one; "
-                        f"use batch_size >= {ceil(1 / part)} or synthetic_share {bound}"
-                    )
 
     def batch(self, step: int) -> Draws:
         """The draws of batch `step` >= 0."""
@@ -176,6 +168,7 @@ class Mix:
             Domain.SYNTHETIC: synthetic,
         }
         draws = [(domain, *spans[domain.domain]) for domain in self.domains]
+        draws = [(domain, start, stop) for domain, start, stop in draws if start < stop]  # a domain may have none
         return Draws(
             domain=np.concatenate([np.full(stop - start, d.domain, np.int64) for d, start, stop in draws]),
             row=np.concatenate([self._rows(d, start, stop) for d, start, stop in draws]),
@@ -200,9 +193,20 @@ class Mix:
         return np.frombuffer(b"".join(digests), "<u4").astype(np.uint32)
 
 
+def rarest(batch_size: int, synthetic_share: float) -> tuple[Domain, Fraction]:
+    """The domain that a mix with this share in (0, 1) draws less often, and its samples a batch on average (exact)."""
+    share = _exact(synthetic_share)
+    domain, part = (Domain.SYNTHETIC, share) if share < Fraction(1, 2) else (Domain.REAL, 1 - share)
+    return domain, part * batch_size
+
+
 def _exact(value: float) -> Fraction:
-    """The fraction a float was written as: 0.1 is 1/10. Ten million recovers every n / m with m up to that size."""
-    return Fraction(value).limit_denominator(10_000_000)
+    """The fraction a float was written as: 0.1 is 1/10. Ten million recovers every n / m with m up to that size.
+
+    What is too near to 0 or 1 for that is its own value: a share never becomes none or all.
+    """
+    near = Fraction(value).limit_denominator(10_000_000)
+    return near if 0 < near < 1 else Fraction(value)
 
 
 def _key(*parts: str | int) -> bytes:

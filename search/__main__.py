@@ -72,21 +72,21 @@ def check(file: File) -> None:
     table.add_row(
         "model", f"{p.parameters:,} parameters; {p.step_s * 1000:.0f} ms a step, {p.evaluation_s:.2f} s an evaluation"
     )
-    slots = _slots_here(config)
+    slots, warnings = _slots_here(config)
     table.add_row("time", f"about {duration(p.train_s / slots)} on {slots} slots, after they have started")
     table.add_row("memory", f"about {p.process_bytes / 2**20:,.0f} MiB a slot worker")
-    table.add_row("disk", f"at most {p.disk_bytes / 2**20:,.0f} MiB of checkpoints")
+    disk = f"{p.disk_bytes(slots) / 2**20:,.0f} MiB of checkpoints"
+    table.add_row("disk", f"{'at most' if p.exact else 'about'} {disk}")
     console.print(table)
+    if p.rare:
+        more = f" (and {len(p.rare) - 1} more recipes like it)" if len(p.rare) > 1 else ""
+        warnings.append(p.rare[0] + more)
     if p.shared_recipes == 0 and p.recipes > 1:
-        console.print(
-            "warning: no two recipes share a stage; `finetune` with finite pretrain lists is what shares",
-            highlight=False,
-        )
+        warnings.append("no two recipes share a stage; `finetune` with finite pretrain lists is what shares")
     if p.distinct < p.recipes and not p.exact:
-        console.print(
-            f"warning: only {p.distinct} of {p.recipes} drawn recipes are distinct; a grid tries each once",
-            highlight=False,
-        )
+        warnings.append(f"only {p.distinct} of {p.recipes} drawn recipes are distinct; a grid tries each once")
+    for warning in warnings:
+        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -102,11 +102,22 @@ def demo(
         _run(read(packs), EXAMPLE.read_text(encoding="utf-8"), results, None, True)
 
 
-def _slots_here(config: SearchConfig) -> int:
-    """The slots that the file names, or as many as this machine's processors hold."""
-    if isinstance(config.slots.count, int):
-        return config.slots.count
-    return max(1, (os.cpu_count() or 1) // (config.slots.workers * config.slots.threads))
+def _slots_here(config: SearchConfig) -> tuple[int, list[str]]:
+    """The slots that the file names, or as many as this machine holds and at least one; and what to warn of."""
+    import torch
+
+    slots, cpus, gpus = config.slots, os.cpu_count() or 1, torch.cuda.device_count()
+    fits = slots.fit(cpus, gpus)
+    count = max(1, fits) if slots.count == "auto" else slots.count
+    warnings = []
+    if count > fits:
+        warnings.append(
+            f"this machine ({cpus} CPUs, {gpus} GPUs) holds {fits} slots of {slots.workers} x ({slots.threads} CPUs,"
+            f" {slots.gpus_per_worker:g} GPUs), but the estimate is for {count}; lower slots, or run on a cluster"
+        )
+    if gpus and not slots.gpus_per_worker:
+        warnings.append(f"slots.gpus_per_worker is 0, so this machine's {gpus} GPUs stay idle; set it to 1 to use them")
+    return count, warnings
 
 
 def _run(config: SearchConfig, text: str, results: Path, address: str | None, share: bool) -> None:

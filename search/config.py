@@ -33,7 +33,16 @@ def _name(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_name)]
-Packs = str | tuple[str, ...]  # a pack, or several that are read one after another
+
+
+def _some(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if not value:
+        raise ValueError(f"must name at least one pack, but got {value if value == '' else list(value)!r}")
+    return value
+
+
+# A pack, or several that are read one after another.
+Packs = Annotated[str | tuple[str, ...], AfterValidator(_some)]
 NamedPacks = dict[Name, Packs]
 
 
@@ -113,6 +122,13 @@ class SlotsConfig(Frozen):
     loaders: int = Field(default=0, ge=0)
     max_failures: int = Field(default=3, ge=1)
 
+    def fit(self, cpus: float, gpus: float) -> int:
+        """How many slots of this size so many CPUs and GPUs hold, whatever `count` says."""
+        fits = int(cpus // (self.workers * self.threads))
+        if self.gpus_per_worker:
+            fits = min(fits, int(gpus / (self.workers * self.gpus_per_worker) + 1e-9))  # 1 // 0.1 is 9
+        return fits
+
 
 class TrackingConfig(Frozen):
     """uri: None is MLFLOW_TRACKING_URI where it is set, else SQLite and local artifacts under the results folder."""
@@ -182,7 +198,24 @@ def load(path: str | Path) -> SearchConfig:
         config = SearchConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{path}: {explain(error, SearchConfig)}") from None
-    return _resolve(config, path.resolve().parent)
+    config = _resolve(config, path.resolve().parent)
+    if config.store:
+        _check_store(path, config.store)
+    return config
+
+
+def _check_store(path: Path, store: str) -> None:
+    """A store that no process could open is known here, before every slot fails on it."""
+    from pyarrow import fs
+
+    try:
+        fs.FileSystem.from_uri(store)
+    except (ValueError, OSError) as error:  # pyarrow's own errors are both
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{path}: store: must be a folder or a URI that pyarrow opens (file://, s3://, gs://, abfs://),"
+            f" but got {store!r}: {reason}"
+        ) from None
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:

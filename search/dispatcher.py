@@ -7,7 +7,7 @@ first job whose next stage nobody else is training; a job that waits for a trunk
 import asyncio
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from search.job import Failed, Job, Measured, Outcome, Ticket, Unknown
@@ -20,6 +20,7 @@ class _Entry:
     outcomes: list[Outcome] = field(default_factory=list)
     kills: int = 0
     stopped: bool = False
+    steps_trained: int = 0  # by all incarnations of the slots that worked on it
 
     @property
     def ended(self) -> bool:
@@ -36,6 +37,7 @@ class _Slot:
     since: float = 0.0
     busy_s: float = 0.0
     started: float = field(default_factory=time.monotonic)
+    trained: int = 0  # steps of this incarnation
 
 
 class Dispatcher:
@@ -52,6 +54,7 @@ class Dispatcher:
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._slots: dict[int, _Slot] = {}
         self._done: dict[str, int] = {}  # (namespace +) stage key -> the furthest step known to be in the store
+        self._errors: dict[int, str] = {}  # slots that ended because they could not work
         self._closing = False
         self._changed = asyncio.Condition()
 
@@ -73,14 +76,16 @@ class Dispatcher:
             entry = self._entries[job]
             await self._changed.wait_for(lambda: len(entry.outcomes) > index or self._closing or entry.stopped)
             if len(entry.outcomes) > index:
-                return entry.outcomes[index]
+                outcome = entry.outcomes[index]
+                if isinstance(outcome, Measured):
+                    return replace(outcome, steps_trained=entry.steps_trained)
+                return outcome
             return Failed("the search was closed", "the search was closed before this job ended")
 
     async def failure(self, job: str) -> Failed | None:
         """What ended a job, if it failed."""
         entry = self._entries.get(job)
-        last = entry.outcomes[-1] if entry and entry.outcomes else None
-        return last if isinstance(last, Failed) else None
+        return next((o for o in entry.outcomes if isinstance(o, Failed)), None) if entry else None
 
     async def stop(self, job: str) -> None:
         """The scheduler's verdict: the job goes no further. A slot that trains it hears so at its next question."""
@@ -96,6 +101,8 @@ class Dispatcher:
         """Work for a slot: a job, "wait" when there is none within `wait_s`, or "close"."""
         async with self._changed:
             self._greet(slot, incarnation)
+            if slot in self._errors:  # started again by Train, since its other workers waited
+                return "close"
             deadline = time.monotonic() + wait_s
             while not self._closing:
                 job = self._next()
@@ -114,12 +121,13 @@ class Dispatcher:
                     return "wait"
             return "close"
 
-    async def progress(self, slot: int, job: str, stage: str, step: int) -> bool:
-        """What a slot trains now; False tells it to stop (a verdict, or the search closes)."""
+    async def progress(self, slot: int, job: str, stage: str, step: int, trained: int) -> bool:
+        """What a slot trains now, and the steps that its process trained in all. False: stop (a verdict, the end)."""
         async with self._changed:
             state = self._slots.get(slot)
             if state is None or state.job != job:
                 return False  # answered too late (the job has ended since), or after a restart
+            self._count(state, trained)
             moved = state.stage != stage
             state.stage, state.step = stage, step
             if moved:  # the stage that it left is free for others
@@ -139,12 +147,16 @@ class Dispatcher:
                 state.stage = self._next_leg(entry.job).stage.key
             self._changed.notify_all()
 
-    async def report(self, slot: int, job: str, outcome: Outcome) -> None:
-        """A rung was reached, or the job failed. A rung that two incarnations of a slot report counts once."""
+    async def report(self, slot: int, job: str, outcome: Outcome, trained: int) -> None:
+        """A rung was reached, or the job failed.
+
+        A rung that two incarnations of a slot report counts once; of several workers' failures the first stands.
+        """
         async with self._changed:
-            entry = self._entries.get(job)
-            if entry is None:
-                return
+            entry, state = self._entries.get(job), self._slots.get(slot)
+            if entry is None or state is None or state.job != job:
+                return  # a late word about a job that the slot no longer has
+            self._count(state, trained)
             rungs = {o.step for o in entry.outcomes if isinstance(o, Measured)}
             if isinstance(outcome, Failed) or outcome.step not in rungs:
                 entry.outcomes.append(outcome)
@@ -152,10 +164,21 @@ class Dispatcher:
                 self._free(slot)
             self._changed.notify_all()
 
-    async def released(self, slot: int, job: str) -> None:
-        """The slot stopped the job because it was told to; while closing, the job stays unfinished."""
+    async def released(self, slot: int, job: str, trained: int) -> None:
+        """The slot goes no further with a job, told to or unable to. It is queued again unless a verdict stopped it."""
         async with self._changed:
+            state = self._slots.get(slot)
+            if state is None or state.job != job:
+                return
+            self._count(state, trained)
+            self._requeue(job)
             self._free(slot)
+
+    async def lost(self, slot: int, error: str) -> None:
+        """A slot cannot work (its packs, the store, its start); it ends. With the last one, the search does."""
+        async with self._changed:
+            self._errors[slot] = error
+            self._changed.notify_all()
 
     # -- the search --------------------------------------------------------------------------------------------
 
@@ -180,11 +203,8 @@ class Dispatcher:
                 "step": state.step,
                 "idle": 1 - (state.busy_s + (now - state.since if state.job else 0)) / max(now - state.started, 1e-9),
             }
-        trained = {job: _trained(entry) for job, entry in self._entries.items()}
-        return {"queued": len(self._queue), "slots": slots, "steps_trained": sum(trained.values())}
-
-    async def steps_trained(self, job: str) -> int:
-        return _trained(self._entries[job]) if job in self._entries else 0
+        trained = sum(entry.steps_trained for entry in self._entries.values())
+        return {"queued": len(self._queue), "slots": slots, "steps_trained": trained, "errors": dict(self._errors)}
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -205,7 +225,7 @@ class Dispatcher:
             return
         if state.incarnation == incarnation:
             return
-        state.incarnation = incarnation
+        state.incarnation, state.trained = incarnation, 0
         if state.job is None:
             return
         entry = self._entries[state.job]
@@ -213,10 +233,21 @@ class Dispatcher:
         if entry.kills >= self._max_failures:
             reason = f"the trial killed its slot {entry.kills} times (slots.max_failures={self._max_failures})"
             entry.outcomes.append(Failed(reason, reason))
-        elif not entry.ended:
-            self._queue[state.job] = None
-            self._queue.move_to_end(state.job, last=False)
+        else:
+            self._requeue(state.job)
         self._free(slot)
+
+    def _requeue(self, job: str) -> None:
+        """Puts a job that has not ended at the head of the queue."""
+        if not self._entries[job].ended:
+            self._queue[job] = None
+            self._queue.move_to_end(job, last=False)
+
+    def _count(self, state: _Slot, trained: int) -> None:
+        """Books the steps since the slot's last word on the job that it has."""
+        if state.job is not None:
+            self._entries[state.job].steps_trained += max(0, trained - state.trained)
+        state.trained = max(state.trained, trained)
 
     def _next(self) -> Job | None:
         """The first queued job whose next stage is free."""
@@ -240,11 +271,6 @@ class Dispatcher:
             if self._done.get(job.namespace + leg.stage.key, 0) < leg.steps:
                 return leg
         return job.path[-1]
-
-
-def _trained(entry: _Entry) -> int:
-    measured = [o.steps_trained for o in entry.outcomes if isinstance(o, Measured)]
-    return measured[-1] if measured else 0
 
 
 def _leg_name(job: Job, stage: str | None) -> str:

@@ -28,6 +28,10 @@ SLOT_CLOSE_S = 60.0  # how long slots may take to write their last checkpoint
 HEAD = {"node:__internal_head__": 0.0001}  # driver-side actors stay on the head and hold nothing that a slot needs
 
 
+class SlotsLostError(OSError):
+    """Every slot ended before the search was complete; one line with the first reason."""
+
+
 class Engine:
     """A search that runs: Ray is up, and the ledger says what is to be done. Use once.
 
@@ -83,6 +87,8 @@ class Engine:
             with View(self._look, console, self._config.objective.metric):
                 self._tune()
             last: dict[str, Any] = ray.get(self._dispatcher.snapshot.remote())
+            complete = self._ledger.complete
+            dead = not complete and not self.interrupted and self._slots.alive == 0
         finally:
             ray.get(self._dispatcher.close.remote())
             closed = self._slots.join(SLOT_CLOSE_S)
@@ -90,6 +96,13 @@ class Engine:
         if not closed:
             console.print("a slot did not end in time; what it trained since its last checkpoint is lost", markup=False)
         shutil.rmtree(self._storage, ignore_errors=True)  # Ray's bookkeeping of slots and trials that have ended
+        errors = [*last["errors"].values(), *map(str, self._slots.errors)]
+        if dead:
+            raise SlotsLostError(
+                f"no slot is left to train; the first ended with {errors[0] if errors else 'no error'}"
+            )
+        if errors:
+            console.print(f"a slot ended early and the others did its work: {errors[0]}", markup=False, soft_wrap=True)
         return int(last["steps_trained"])
 
     def _tune(self) -> None:
@@ -111,9 +124,6 @@ class Engine:
             ),
         )
         tuner.fit()
-        if self._slots.errors and not self.interrupted:
-            first = self._slots.errors[0]
-            raise RuntimeError(f"every slot ended with an error; the first: {first}") from first
 
     def _steps_alone(self, ticket: Ticket) -> int:
         steps = steps_alone([path_of(ticket.recipe, self._problem, ticket.replicate)])
@@ -128,6 +138,8 @@ class Engine:
         passed = time.monotonic() - self._began
         left = passed / ended * (summary["recipes"] - summary["ended"]) if ended else None
         note = "" if shot["slots"] else "slots are starting"
+        if shot["errors"]:
+            note = f"{len(shot['errors'])} slots ended: {next(iter(shot['errors'].values()))}"
         if self.interrupted:
             note = "stopping: running trials are checkpointed"
         return {"summary": summary, "slots": shot["slots"], "queued": shot["queued"], "left_s": left, "note": note}

@@ -17,14 +17,16 @@ from optuna.trial import Trial, TrialState
 from search.job import Ticket
 from search.space import SpaceConfig
 from search.study import asked_trials
-from search.tracking import Status
+from search.tracking import DatasetFact, Status
 from trainables.recipe import Recipe
 
 
 class Recorder(Protocol):
     """Where the ledger writes what happens (search/tracking.py)."""
 
-    def trial_started(self, recipe: Recipe, seed: int, number: int, facts: dict[str, Any]) -> None: ...
+    def trial_started(
+        self, recipe: Recipe, seed: int, number: int, facts: dict[str, int], datasets: list[DatasetFact]
+    ) -> None: ...
 
     def evaluation(
         self, recipe_key: str, seed: int, step: int, metrics: dict[str, float], timestamp_ms: int
@@ -67,6 +69,7 @@ class Ledger:
         metric: str,
         mode: str,
         counts: Callable[[Recipe], dict[str, int]],
+        datasets: Callable[[Recipe], list[DatasetFact]],
     ) -> None:
         self._study = study
         self._space = space
@@ -77,6 +80,7 @@ class Ledger:
         self._metric = metric
         self._better = max if mode == "max" else min
         self._counts = counts
+        self._datasets = datasets
         self._attempt = int(study.user_attrs.get("attempts", 0))
         study.set_user_attr("attempts", self._attempt + 1)
         self._lock = threading.Lock()
@@ -107,7 +111,8 @@ class Ledger:
             ticket = self._tickets.popleft()
             self._out[ticket.id] = ticket
             entry = self._entries[ticket.number]
-            self._recorder.trial_started(entry.recipe, ticket.replicate, ticket.number, self._counts(entry.recipe))
+            recipe, facts = entry.recipe, self._counts(entry.recipe)
+            self._recorder.trial_started(recipe, ticket.replicate, ticket.number, facts, self._datasets(recipe))
             return ticket
 
     @property
@@ -115,6 +120,12 @@ class Ledger:
         """Whether everything that the search will try has been issued."""
         with self._lock:
             return not self._tickets and self._asked >= self._recipes
+
+    @property
+    def complete(self) -> bool:
+        """Whether every recipe of the search has ended."""
+        with self._lock:
+            return self._ended >= self._recipes
 
     def _issue(self, trial: Trial) -> None:
         recipe = self._space.suggest(trial)

@@ -37,6 +37,15 @@ class _Run:
     status: str
     params: dict[str, str]
     step: int = -1
+    inputs: set[tuple[str, str]] = field(default_factory=set)  # name and digest of each dataset, as MLflow has them
+
+
+@dataclass
+class _Runs:
+    """The runs of one study: its parent, once there is one, and its children by recipe and seed."""
+
+    parent: _Run | None = None
+    children: dict[tuple[str, int], _Run] = field(default_factory=dict)
 
 
 @dataclass
@@ -58,13 +67,12 @@ class Writer:
         self._client: Any = None
         self._experiment_id: str = ""
         self._loaded = False
-        self._parent: _Run | None = None
-        self._children: dict[tuple[str, int], _Run] = {}
+        self._runs: dict[str, _Runs] = {}  # by study
         self._batches: dict[str, _Batch] = {}
         self._artifact_failures: dict[tuple[str, str], int] = {}
 
     def load(self) -> None:
-        """Finds or creates the experiment and finds the runs of the search: two reads, however many runs."""
+        """Finds or creates the experiment, and forgets what was known of runs."""
         from mlflow import MlflowClient  # seconds to import, and only the driver needs it
 
         if "MLFLOW_LOGGING_LEVEL" not in os.environ:  # else the terminal shows how MLflow makes its tables
@@ -75,16 +83,25 @@ class Writer:
                 Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
             self._client = MlflowClient(tracking_uri=self.uri)
         self._experiment_id = self._find_experiment()
-        self._parent, self._children = None, {}
-        for run in self._search_runs("tags.\"titrate.kind\" = 'search'"):
-            if run.data.tags.get("titrate.search") == self._search and self._parent is None:
-                self._parent = _known(run)
-        if self._parent is not None:
-            for run in self._search_runs(f"tags.mlflow.parentRunId = '{self._parent.id}'"):
-                tags = run.data.tags
-                if "titrate.recipe" in tags and "titrate.seed" in tags:
-                    self._children.setdefault((tags["titrate.recipe"], int(tags["titrate.seed"])), _known(run))
+        self._runs.clear()
         self._loaded = True
+
+    def _runs_of(self, study: str) -> _Runs:
+        """The runs that MLflow has of a study of this search: two reads the first time, however many runs."""
+        if study not in self._runs:
+            runs = _Runs()
+            for run in self._search_runs("tags.\"titrate.kind\" = 'search'"):
+                tags = run.data.tags
+                if (tags.get("titrate.search"), tags.get("titrate.study")) == (self._search, study):
+                    runs.parent = _known(run)
+                    break
+            if runs.parent is not None:
+                for run in self._search_runs(f"tags.mlflow.parentRunId = '{runs.parent.id}'"):
+                    tags = run.data.tags
+                    if "titrate.recipe" in tags and "titrate.seed" in tags:
+                        runs.children.setdefault((tags["titrate.recipe"], int(tags["titrate.seed"])), _known(run))
+            self._runs[study] = runs
+        return self._runs[study]
 
     def _find_experiment(self) -> str:
         found = self._client.get_experiment_by_name(self._experiment)
@@ -119,18 +136,19 @@ class Writer:
             if not self._loaded:
                 self.load()
             for record in records:
-                getattr(self, f"_{record['op']}")(record)
+                getattr(self, f"_{record['op']}")(record, self._runs_of(record["study"]))
             for run_id in list(self._batches):
                 self._flush(run_id)
         except Exception:
             self._loaded = False  # a call whose answer was lost may have created a run: look before the retry
             raise
 
-    def _start(self, record: Record) -> None:
+    def _start(self, record: Record, runs: _Runs) -> None:
         tags = {**record["tags"], "titrate.state": "running"}
-        parent = self._parent
+        parent = runs.parent
         if parent is None:
-            parent = self._parent = self._create(self._search, record["at"], {"titrate.kind": "search"})
+            found_by = {"titrate.kind": "search", "titrate.study": record["study"]}
+            parent = runs.parent = self._create(self._search, record["at"], found_by)
         self._reopen(parent)
         self._gather(parent, record["params"], tags)
         self._flush(parent.id)
@@ -138,30 +156,30 @@ class Writer:
         self._artifact_call(parent, name, lambda: self._client.log_text(parent.id, text, name))
         self._inputs(parent, record["datasets"])
 
-    def _trial(self, record: Record) -> None:
-        if self._parent is None:
+    def _trial(self, record: Record, runs: _Runs) -> None:
+        if runs.parent is None:
             self._refuse("trial_started before start", record)
             return
         key = (record["recipe"], record["seed"])
-        if key not in self._children:
+        if key not in runs.children:
             tags = {
-                "mlflow.parentRunId": self._parent.id,
+                "mlflow.parentRunId": runs.parent.id,
                 "titrate.kind": "trial",
                 "titrate.recipe": record["recipe"],
                 "titrate.seed": str(record["seed"]),
                 **record["tags"],
             }
-            self._children[key] = self._create(record["name"], record["at"], tags)
-            self._gather(self._children[key], record["params"], {})
+            runs.children[key] = self._create(record["name"], record["at"], tags)
+            self._gather(runs.children[key], record["params"], {})
         else:
-            self._reopen(self._children[key])
-            self._gather(self._children[key], record["params"], record["tags"])
-        self._inputs(self._children[key], record["datasets"])
+            self._reopen(runs.children[key])
+            self._gather(runs.children[key], record["params"], record["tags"])
+        self._inputs(runs.children[key], record["datasets"])
 
-    def _evaluation(self, record: Record) -> None:
+    def _evaluation(self, record: Record, runs: _Runs) -> None:
         from mlflow.entities import Metric
 
-        child = self._child(record)
+        child = self._child(record, runs)
         if child is None:
             return
         batch = self._batches.setdefault(child.id, _Batch())
@@ -169,8 +187,8 @@ class Writer:
         child.step = max(child.step, record["step"])
         batch.tags["titrate.step"] = str(child.step)
 
-    def _end(self, record: Record) -> None:
-        child = self._child(record)
+    def _end(self, record: Record, runs: _Runs) -> None:
+        child = self._child(record, runs)
         if child is None:
             return
         self._gather(child, {}, record["tags"])
@@ -180,28 +198,28 @@ class Writer:
             self._artifact_call(child, "traceback.txt", lambda: self._client.log_text(child.id, text, "traceback.txt"))
         self._terminate(child, RUN_STATUS[record["status"]], record["at"])
 
-    def _artifact(self, record: Record) -> None:
-        parent, path = self._parent, record["path"]
+    def _artifact(self, record: Record, runs: _Runs) -> None:
+        parent, path = runs.parent, record["path"]
         if parent is None or not Path(path).exists():
             self._refuse("no such file" if parent else "artifact before start", record)
             return
         self._artifact_call(parent, path, lambda: self._client.log_artifact(parent.id, path))
 
-    def _finish(self, record: Record) -> None:
-        if self._parent is None:
+    def _finish(self, record: Record, runs: _Runs) -> None:
+        if runs.parent is None:
             self._refuse("finish before start", record)
             return
-        for child in self._children.values():
+        for child in runs.children.values():
             if child.status == "RUNNING":  # of a killed process, or interrupted now
                 self._gather(child, {}, {"titrate.status": "stopped"})
                 self._flush(child.id)
                 self._terminate(child, "KILLED", record["at"])
-        self._gather(self._parent, {}, {"titrate.state": record["state"]})
-        self._flush(self._parent.id)
-        self._terminate(self._parent, RUN_STATUS[record["state"]], record["at"])
+        self._gather(runs.parent, {}, {"titrate.state": record["state"]})
+        self._flush(runs.parent.id)
+        self._terminate(runs.parent, RUN_STATUS[record["state"]], record["at"])
 
-    def _child(self, record: Record) -> _Run | None:
-        child = self._children.get((record["recipe"], record["seed"]))
+    def _child(self, record: Record, runs: _Runs) -> _Run | None:
+        child = runs.children.get((record["recipe"], record["seed"]))
         if child is None:
             self._refuse("no trial_started came before", record)
         return child
@@ -268,24 +286,34 @@ class Writer:
                 self._log_batch(run_id, *part)
 
     def _inputs(self, run: _Run, facts: Sequence[Mapping[str, Any]]) -> None:
-        """The packs as dataset inputs. MLflow takes 36 characters of a digest; source and profile have it whole."""
+        """The packs as dataset inputs, those that the run does not have yet, in one call.
+
+        MLflow takes 36 characters of a digest; source and profile have it whole. Of inputs with the same name and
+        digest it keeps the first alone, so a pack with two uses is one input whose context names both.
+        """
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
+        missing: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for fact in facts:
+            key = (fact["name"], fact["digest"][:36])
+            if key not in run.inputs:
+                missing.setdefault(key, []).append(fact)
         inputs = [
             DatasetInput(
                 Dataset(
-                    fact["name"],
-                    fact["digest"][:36],
+                    name,
+                    digest,
                     source_type="local",
-                    source=json.dumps({"uri": fact["source"], "digest": fact["digest"]}),
-                    profile=json.dumps({"num_rows": fact["num_rows"], "digest": fact["digest"]}),
+                    source=json.dumps({"uri": uses[0]["source"], "digest": uses[0]["digest"]}),
+                    profile=json.dumps({"num_rows": uses[0]["num_rows"], "digest": uses[0]["digest"]}),
                 ),
-                [InputTag("mlflow.data.context", fact["context"])],
+                [InputTag("mlflow.data.context", ", ".join(dict.fromkeys(use["context"] for use in uses)))],
             )
-            for fact in facts
+            for (name, digest), uses in missing.items()
         ]
         if inputs:
             self._call(run, lambda: self._client.log_inputs(run.id, datasets=inputs))
+            run.inputs |= missing.keys()
 
     def _call(self, run: _Run, call: Callable[[], Any]) -> None:
         try:
@@ -312,7 +340,9 @@ class Writer:
 
 
 def _known(run: Any) -> _Run:
-    return _Run(run.info.run_id, run.info.status, dict(run.data.params), int(run.data.tags.get("titrate.step", -1)))
+    inputs = {(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs}
+    step = int(run.data.tags.get("titrate.step", -1))
+    return _Run(run.info.run_id, run.info.status, dict(run.data.params), step, inputs)
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import optuna
 
+from datasets.mix import rarest
 from search.config import SearchConfig
 from search.problem import Opened
 from search.study import num_recipes
@@ -23,6 +24,10 @@ class Preflight:
 
     exact  whether `recipes` are the very ones that will run (a grid), or a seeded sample of what the sampler may draw
     shared_recipes  how many recipes share a stage with another
+    evaluations  passes over `val`: one at each rung of each distinct last stage; a test set, at the last rung alone,
+            is the part of one that its rows are
+    checkpoints  distinct (stage, step) whose checkpoints stay: rungs, forks and ends
+    rare    one line for each recipe whose batches hold less than one sample of a domain on average
     """
 
     recipes: int
@@ -33,7 +38,9 @@ class Preflight:
     steps_alone: int
     steps_shared: int
     shared_recipes: int
-    evaluations: int
+    evaluations: float
+    checkpoints: int
+    rare: tuple[str, ...]
     step_s: float
     evaluation_s: float
     checkpoint_bytes: int
@@ -45,10 +52,9 @@ class Preflight:
         """Slot-seconds of training and evaluating, all slots together."""
         return self.steps_shared * self.step_s + self.evaluations * self.evaluation_s
 
-    @property
-    def disk_bytes(self) -> int:
-        """Kept checkpoints: one at each rung of each distinct last stage and at each fork."""
-        return self.checkpoint_bytes * self.evaluations
+    def disk_bytes(self, slots: int) -> int:
+        """Bytes of checkpoints: those that stay, and the rolling one of each slot."""
+        return self.checkpoint_bytes * (self.checkpoints + slots)
 
 
 def preflight(config: SearchConfig, opened: Opened) -> Preflight:
@@ -58,6 +64,8 @@ def preflight(config: SearchConfig, opened: Opened) -> Preflight:
     paths = [[path_of(recipe, opened.problem, r) for r in range(replicates)] for recipe in recipes]
     flat = [path for group in paths for path in group]
     last = {path[-1].stage.key for path in flat}
+    rungs, val = config.budget.evaluations, len(opened.sources["val"])
+    tests = sum(len(source) for name, source in opened.sources.items() if name.startswith("test/"))
     users = Counter(key for group in paths for key in {leg.stage.key for path in group for leg in path})
     shared = sum(any(users[leg.stage.key] > 1 for path in group for leg in path) for group in paths)
     # The one that costs most a step: mixed before one domain.
@@ -72,7 +80,9 @@ def preflight(config: SearchConfig, opened: Opened) -> Preflight:
         steps_alone=steps_alone(flat),
         steps_shared=steps_shared(flat),
         shared_recipes=shared,
-        evaluations=len(last) * len(config.budget.evaluations),
+        evaluations=len(last) * (len(rungs) + tests / val),
+        checkpoints=len({(leg.stage.key, s) for path in flat for leg in path for s in (*leg.keep, leg.steps)}),
+        rare=_rare({str(recipe): group[0] for recipe, group in zip(recipes, paths, strict=True)}),
         **measured,
     )
 
@@ -83,6 +93,24 @@ def _recipes(config: SearchConfig) -> list[Recipe]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
     return [config.space.suggest(study.ask()) for _ in range(num_recipes(config))]
+
+
+def _rare(paths: dict[str, Path]) -> tuple[str, ...]:
+    """Nothing is wrong with a batch without a real image, but few would have meant it."""
+    lines = []
+    for recipe, path in paths.items():
+        stage = path[-1].stage
+        if stage.synthetic_share is None:
+            continue
+        size, share = stage.training.batch_size, stage.synthetic_share
+        domain, samples = rarest(size, share)
+        if samples < 1:
+            lines.append(
+                f"{recipe}: a batch of {size} with a synthetic share of {share:.4g}"
+                f" holds a {domain.name.lower()} image every {float(1 / samples):.3g} steps; set a synthetic_share"
+                " nearer to 0.5, or raise training.batch_size"
+            )
+    return tuple(lines)
 
 
 def _measure(config: SearchConfig, opened: Opened, path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """run: brings a search to completion. Run it again after a crash or with more trials: it does only what is missing."""
 
+import fcntl
 import os
 import signal
 import threading
@@ -17,7 +18,7 @@ from search.cluster import connect
 from search.config import SearchConfig
 from search.ledger import Ledger
 from search.problem import open_problem
-from search.study import num_recipes, open_study
+from search.study import identity, num_recipes, open_study
 from search.tracking import State, Tracker, default_uri
 
 
@@ -55,42 +56,47 @@ def run(
     console = console or Console()
     opened = open_problem(config)
     folder = results.resolve() / config.name
-    study = open_study(config, opened.problem, opened.digests, folder)
-    tracker, uri = _tracker(config, results.resolve(), folder)
-    steps_trained = steps_alone = 0
-    state: State = "finished"
-    try:
-        tracker.start(_params(config), _tags(config), config_text, f"{config.name}.yaml", opened.facts)
-        ledger = Ledger(
-            study,
-            config.space,
-            tracker,
-            recipes=num_recipes(config),
-            replicates=config.budget.seeds,
-            rungs=config.budget.evaluations,
-            metric=config.objective.metric,
-            mode=config.objective.mode,
-            counts=opened.problem.counts,
-        )
-        if not ledger.exhausted:
-            with _ray(address):
-                from search.engine import Engine  # imports Ray, which reads its environment when it is imported
+    with _alone(folder):
+        tracker, uri = _tracker(config, results.resolve(), folder)
+        steps_trained = steps_alone = 0
+        state: State = "interrupted"
+        conclusion = None
+        try:
+            study = open_study(config, opened.digests, folder, share=share)
+            tracker.start(
+                identity(study), _params(config), _tags(config), config_text, f"{config.name}.yaml", opened.facts
+            )
+            ledger = Ledger(
+                study,
+                config.space,
+                tracker,
+                recipes=num_recipes(config),
+                replicates=config.budget.seeds,
+                rungs=config.budget.evaluations,
+                metric=config.objective.metric,
+                mode=config.objective.mode,
+                counts=opened.problem.counts,
+                datasets=opened.facts_of,
+            )
+            if not ledger.exhausted:
+                with _ray(address):
+                    from search.engine import Engine  # imports Ray, which reads its environment when it is imported
 
-                engine = Engine(config, opened, ledger, folder, share=share)
-                with _signals(engine.interrupt, console):
-                    steps_trained = engine.run(console)
-                steps_alone = engine.steps_alone
-                state = "interrupted" if engine.interrupted else "finished"
-    except BaseException:
-        tracker.finish("interrupted")
-        raise
-    conclusion = None
-    if state == "finished" and tracker.flush():
-        conclusion = conclude(config.name, uri, config.tracking.experiment, folder)
-        for file in conclusion.files:
-            tracker.artifact(file)
-    if not tracker.finish(state):
-        console.print(f"MLflow lacks a part of this search: the next `run` sends it from {folder}", markup=False)
+                    engine = Engine(config, opened, ledger, folder, share=share)
+                    with _signals(engine.interrupt):
+                        steps_trained = engine.run(console)
+                    steps_alone = engine.steps_alone
+            if ledger.complete:
+                state = "finished"
+                if tracker.flush():
+                    conclusion = conclude(config.name, uri, config.tracking.experiment, folder)
+                    for file in conclusion.files:
+                        tracker.artifact(file)
+        finally:
+            if not tracker.finish(state):
+                console.print(
+                    f"MLflow lacks a part of this search: the next `run` sends it from {folder}", markup=False
+                )
     return Result(state, ledger.summary(), steps_trained, steps_alone, time.monotonic() - began, uri, conclusion)
 
 
@@ -124,6 +130,20 @@ def _tags(config: SearchConfig) -> dict[str, Any]:
 
 
 @contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds the search's folder: a second `run` of the same search would train and tell everything twice."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"a search must be run by one process at a time, but another one holds {folder}; wait for it, or end it"
+            ) from None
+        yield
+
+
+@contextmanager
 def _ray(address: str | None) -> Iterator[None]:
     """Ray while the search needs it; shut down afterwards if it was started here."""
     started = connect(address)
@@ -137,7 +157,7 @@ def _ray(address: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _signals(interrupt: Callable[[], None], console: Console) -> Iterator[None]:
+def _signals(interrupt: Callable[[], None]) -> Iterator[None]:
     """SIGINT and SIGTERM end the search in order; a second one at once."""
     if threading.current_thread() is not threading.main_thread():
         yield

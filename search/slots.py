@@ -8,7 +8,7 @@ import time
 import traceback
 import uuid
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import ray.train
@@ -16,7 +16,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from search.config import SlotsConfig
-from search.job import Failed, Job, Measured
+from search.job import Failed, Job, Measured, Outcome
 from trainables.specs import TaskSpec
 from trainables.stage import Stage
 
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 ASK_EVERY_S = 0.5  # how often a slot tells where it is and asks whether to go on
 TAKE_WAIT_S = 2.0  # how long one question for work waits
+PEER_LOSS_S = 6.0  # Train notices a killed worker and ends its peers well within this
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,7 @@ class SlotJob:
 def slot_count(slots: SlotsConfig, resources: dict[str, float]) -> int:
     """How many slots a cluster with these resources holds; ValueError when not even one (or not as many as asked)."""
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
-    fits = int(cpus // (slots.workers * slots.threads))
-    if slots.gpus_per_worker:
-        fits = min(fits, int(gpus // (slots.workers * slots.gpus_per_worker)))
+    fits = slots.fit(cpus, gpus)
     wanted = fits if slots.count == "auto" else slots.count
     if wanted < 1 or wanted > fits:
         raise ValueError(
@@ -109,22 +108,15 @@ class SlotPool:
 
 def slot_loop(config: dict[str, Any]) -> None:
     """The training function of a slot's workers: everything that is slow to make is made once, before the loop."""
-    import torch
-
-    from trainables.loop import Trainer
-    from trainables.numerics import division, set_deterministic
     from trainables.ranks import Ranks
-    from trainables.store import Store
 
-    what: SlotJob = config["job"]
-    set_deterministic(what.threads)
-    ranks = Ranks()
-    device: torch.device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
-    part = division(device, world_size=ranks.world_size)
-    trainer = make_trainer(
-        what, Trainer, lambda namespace: Store(what.store, f"{part}/{namespace}" if namespace else part), device
-    )
-    desk = _Desk(config["dispatcher"], config["slot"], ranks)
+    desk = _Desk(config["dispatcher"], config["slot"], Ranks())
+    try:
+        trainer = make_trainer(config["job"], desk.ranks.world_size)
+    except Exception as error:  # noqa: BLE001  (Train would start it again and again, and say nothing)
+        desk.lost(error)
+        return
+    desk.trainer = trainer
     while True:
         job = desk.take()
         if job == "close":
@@ -135,25 +127,36 @@ def slot_loop(config: dict[str, Any]) -> None:
             for report in trainer.train(
                 job.path, job.rungs, namespace=job.namespace, control=desk.control(job), milestone=desk.milestone(job)
             ):
-                desk.measured(job, Measured(**vars(report)))
+                desk.report(job, Measured(**vars(report)))
         except Exception as error:
             trainer.forget()
-            if not desk.failed(job, error):
-                raise
+            match desk.ended_by(job, error):
+                case "end":
+                    return
+                case "restart":
+                    raise
 
 
-def make_trainer(what: SlotJob, trainer: Any, store_of: Any, device: Any) -> Any:
-    """A `trainables.loop.Trainer` over the packs of a search."""
+def make_trainer(what: SlotJob, world_size: int) -> Any:
+    """A `trainables.loop.Trainer` over the packs of a search, on this worker's device."""
+    import torch
+
     from datasets import Domain, Pack, Source
+    from trainables.loop import Trainer
+    from trainables.numerics import division, set_deterministic
+    from trainables.store import Store
 
+    set_deterministic(what.threads)
+    device: torch.device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
+    part = division(device, world_size=world_size)
     sources = {name: Source([Pack.open(path) for path in paths]) for name, paths in what.sets.items()}
     domains = {Domain.REAL: sources.get("real"), Domain.SYNTHETIC: sources.get("synthetic")}
-    return trainer(
+    return Trainer(
         what.task,
         {domain: source for domain, source in domains.items() if source is not None},
         val=sources["val"],
         tests={name.removeprefix("test/"): source for name, source in sources.items() if name.startswith("test/")},
-        store_of=store_of,
+        store_of=lambda namespace: Store(what.store, f"{part}/{namespace}" if namespace else part),
         device=device,
         num_workers=what.loaders,
     )
@@ -163,60 +166,84 @@ class _Desk:
     """A slot's side of the conversation with the dispatcher: rank 0 talks, the other ranks hear the same."""
 
     def __init__(self, dispatcher: Any, slot: int, ranks: Any) -> None:
+        self.ranks = ranks
+        self.trainer: Any = None
         self._dispatcher = dispatcher
         self._slot = slot
-        self._ranks = ranks
         self._incarnation = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
     def take(self) -> Job | str:
         job = None
-        if self._ranks.first:
+        if self.ranks.first:
             job = ray.get(self._dispatcher.take.remote(self._slot, self._incarnation, TAKE_WAIT_S))
-        return self._ranks.broadcast(job)
+        return self.ranks.broadcast(job)
 
     def control(self, job: Job) -> Any:
         """The loop's question before each step. An answer is read when it is there, so that no step waits for it."""
         asked: list[Any] = []
+        here = (self._slot, job.id)
         asked_at, asked_stage, answer = 0.0, "", True
 
         def go_on(stage: Stage, step: int) -> bool:
             nonlocal asked_at, asked_stage, answer
-            if self._ranks.first:
+            if self.ranks.first:
                 if asked and ray.wait(asked, timeout=0)[0]:
                     answer = answer and ray.get(asked.pop())
                 if not asked and (time.monotonic() - asked_at > ASK_EVERY_S or asked_stage != stage.key):
-                    asked.append(self._dispatcher.progress.remote(self._slot, job.id, stage.key, step))
+                    asked.append(self._dispatcher.progress.remote(*here, stage.key, step, self.trainer.steps_trained))
                     asked_at, asked_stage = time.monotonic(), stage.key
-            if self._ranks.world_size > 1 and step % 10:
+            if self.ranks.world_size > 1 and step % 10:
                 return True  # one broadcast in ten steps: every rank must leave at the same one
-            return bool(self._ranks.broadcast(answer))
+            return bool(self.ranks.broadcast(answer))
 
         return go_on
 
     def milestone(self, job: Job) -> Any:
         def tell(stage: str, step: int) -> None:
-            if self._ranks.first:
+            if self.ranks.first:
                 self._dispatcher.milestone.remote(self._slot, job.id, stage, step)
 
         return tell
 
-    def measured(self, job: Job, outcome: Measured) -> None:
-        if self._ranks.first:
-            ray.get(self._dispatcher.report.remote(self._slot, job.id, outcome))
+    def report(self, job: Job, outcome: Outcome) -> None:
+        if self.ranks.first:
+            ray.get(self._dispatcher.report.remote(self._slot, job.id, outcome, self.trainer.steps_trained))
 
-    def failed(self, job: Job, error: Exception) -> bool:
-        """Reports what ended a job. False when this process must not go on (a poisoned device, ranks that wait)."""
+    def lost(self, error: Exception) -> None:
+        """This slot cannot work: the search shows why, and ends when no slot is left."""
+        log.error("slot %d ends: %s", self._slot, error)
+        ray.get(self._dispatcher.lost.remote(self._slot, _one_line(error)))
+
+    def ended_by(self, job: Job, error: Exception) -> Literal["go on", "restart", "end"]:
+        """Says what ended a job to the dispatcher, and to the slot what to do.
+
+        A verdict: go on with the next job. An error of the place and not of the recipe (store or packs cannot be
+        read or written): the job stays unfinished and the slot ends. A poisoned process: restart, and the job is queued
+        again. Anything else fails the job; with several workers the slot restarts, since the others wait for this one.
+        """
         import torch
 
+        from datasets import PackError
         from trainables.loop import Interrupted
 
-        if isinstance(error, Interrupted):
-            if self._ranks.first:
-                ray.get(self._dispatcher.released.remote(self._slot, job.id))
-            return True
+        alone = self.ranks.world_size == 1
+        if isinstance(error, (Interrupted, OSError, PackError)):
+            if self.ranks.first:
+                ray.get(self._dispatcher.released.remote(self._slot, job.id, self.trainer.steps_trained))
+            if isinstance(error, Interrupted):
+                return "go on"
+            self.lost(error)
+            return "end" if alone else "restart"
         if isinstance(error, torch.AcceleratorError):
-            return False  # the slot restarts and the job is queued again
-        text = traceback.format_exc()
-        outcome = Failed(str(error).splitlines()[0] if str(error) else type(error).__name__, text)
-        ray.get(self._dispatcher.report.remote(self._slot, job.id, outcome))
-        return self._ranks.world_size == 1
+            return "restart"
+        if not alone and isinstance(error, RuntimeError):
+            # A peer that was killed shows as a failed collective here: Train is given the time to end this one too.
+            time.sleep(PEER_LOSS_S)
+        outcome = Failed(_one_line(error), traceback.format_exc())
+        ray.get(self._dispatcher.report.remote(self._slot, job.id, outcome, self.trainer.steps_trained))
+        return "go on" if alone else "restart"
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,6 +1,7 @@
 """The space: which recipes a search may try, as finite lists and ranges, with each parameter only where it applies."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Protocol
 
@@ -43,18 +44,26 @@ def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def _fractions(values: "tuple[Any, ...] | Range") -> "tuple[Any, ...] | Range":
-    numbers = (values.low, values.high) if isinstance(values, Range) else values
-    for number in numbers:
-        if isinstance(number, float) and not 0 < number <= 1:
+def _fractions(values: "tuple[float, ...] | Range") -> "tuple[float, ...] | Range":
+    for number in (values.low, values.high) if isinstance(values, Range) else values:
+        if not 0 < number <= 1:
             raise ValueError(f"`0 < fraction <= 1` must hold, but got {number:g}")
     return values
 
 
+def _shares(values: "tuple[Share, ...] | Range") -> "tuple[Share, ...] | Range":
+    for number in (values.low, values.high) if isinstance(values, Range) else values:
+        if isinstance(number, float) and not 0 < number < 1:
+            raise ValueError(
+                f"`0 < share < 1` must hold, but got {number:g}; 0 is schedule real_only and 1 synthetic_only"
+            )
+    return values
+
+
 def _rates(values: "tuple[float, ...] | Range") -> "tuple[float, ...] | Range":
-    lowest = values.low if isinstance(values, Range) else min(values)
-    if lowest <= 0:
-        raise ValueError(f"`lr > 0` must hold, but got {lowest:g}")
+    for number in (values.low, values.high) if isinstance(values, Range) else values:
+        if not 0 < number < math.inf:
+            raise ValueError(f"`0 < lr < inf` must hold, but got {number:g}")
     return values
 
 
@@ -73,7 +82,7 @@ Fractions = Annotated[
 Shares = Annotated[
     Annotated[tuple[Share, ...], AfterValidator(_distinct), _List] | _Range,
     Discriminator(_form),
-    AfterValidator(_fractions),
+    AfterValidator(_shares),
 ]
 Rates = Annotated[
     Annotated[tuple[float, ...], AfterValidator(_distinct), _List] | _Range,

@@ -2,42 +2,50 @@
 
 import json
 import logging
+import uuid
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from search.config import ConfigError, SearchConfig
-from trainables.stage import Problem
 
 # What may differ between two runs of one search: everything else decides whether old and new trials compare.
 _FREE = {"sampler", "slots", "tracking", "store", "data"}  # data is compared by its digests, not by its paths
 
 
-def open_study(config: SearchConfig, problem: Problem, digests: dict[str, str], folder: Path) -> optuna.Study:
+def open_study(config: SearchConfig, digests: dict[str, str], folder: Path, *, share: bool) -> optuna.Study:
     """The study of a search in `folder`/study.db, with its sampler and, for a grid, every recipe enqueued.
 
-    Raises ConfigError when the file's old trials are not comparable with what it says now, naming the field.
+    Raises ConfigError when the file's old trials are not comparable with what it says now, naming the field; a search
+    of which nothing was asked yet takes the file as it is now.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{(folder / 'study.db').resolve()}",
-        study_name=config.name,
-        direction="maximize" if config.objective.mode == "max" else "minimize",
-        load_if_exists=True,
-    )
-    _check_comparable(study, config, digests)
-    asked = len(study.get_trials(deepcopy=False))
+    what: dict[str, Any] = {"storage": f"sqlite:///{(folder / 'study.db').resolve()}", "study_name": config.name}
+    direction: Literal["maximize", "minimize"] = "maximize" if config.objective.mode == "max" else "minimize"
+    study = optuna.create_study(**what, direction=direction, load_if_exists=True)
+    if not asked_trials(study) and study.user_attrs:
+        optuna.delete_study(**what)  # nothing was asked: the file may have become any other
+        study = optuna.create_study(**what, direction=direction)
+    _check_comparable(study, config, digests, share=share)
+    asked = len(asked_trials(study))
     study.sampler = _sampler(config, asked)
     if config.sampler == "grid":
         for recipe in config.space.enumerate()[: config.budget.trials]:
             study.enqueue_trial(recipe.params(), skip_if_exists=True)
     return study
+
+
+def identity(study: optuna.Study) -> str:
+    """32 hex digits that tell this study from any other of the same name, made with it."""
+    if "identity" not in study.user_attrs:
+        study.set_user_attr("identity", uuid.uuid4().hex)
+    return str(study.user_attrs["identity"])
 
 
 def num_recipes(config: SearchConfig) -> int:
@@ -63,13 +71,20 @@ def _sampler(config: SearchConfig, asked: int) -> BaseSampler:
     return RandomSampler(seed=seed)  # a grid's recipes are enqueued, so nothing is sampled
 
 
-def _check_comparable(study: optuna.Study, config: SearchConfig, digests: dict[str, str]) -> None:
+def _check_comparable(study: optuna.Study, config: SearchConfig, digests: dict[str, str], *, share: bool) -> None:
     now = _flatten(config.model_dump(mode="json", exclude=_FREE)) | {f"data.{k}": v for k, v in digests.items()}
     now.pop("budget.trials", None)  # may be raised: only what is missing is done
     before = study.user_attrs.get("search")
     if before is None:
         study.set_user_attr("search", json.dumps(now))
+        study.set_user_attr("share", share)
         return
+    if study.user_attrs["share"] != share:
+        had, asked = ("shared", "--no-share") if study.user_attrs["share"] else ("shared nothing", "--share")
+        raise ConfigError(
+            f"search {config.name!r} must be run on as it was begun, but its trials {had} and {asked} was given;"
+            " give another --results folder, and compare"
+        )
     old: dict[str, Any] = json.loads(before)
     changed = sorted(field for field in old.keys() | now.keys() if old.get(field) != now.get(field))
     if changed:

@@ -6,7 +6,10 @@ order and in batches. During an outage, or after a kill, the lines stay in the s
 this process or by the next. Sending twice is harmless: runs are found again by tag, a metric carries the time
 of its evaluation (MLflow keeps one row per run, metric, step, time and value), and facts that change are tags.
 
-One parent run per search, one child run per (recipe, replicate); `analysis/runs.py` reads what is written here.
+One parent run per search and study, one child run per (recipe, replicate); `analysis/runs.py` reads what is written
+here. A search that is thrown away and started anew has another study, hence another parent: the recipes of both may
+be the same, but not their steps or data. Every record names its study, so that what an older one left in the spool
+still goes to its own runs.
 """
 
 import logging
@@ -59,6 +62,7 @@ class Tracker:
         means `mlartifacts` beside the database."""
         self._spool = Spool(spool)
         self._writer = Writer(uri, experiment, search, artifact_root)
+        self._study = ""
         self._thread: threading.Thread | None = None
         self._finishing = threading.Event()
         self._closed = threading.Event()
@@ -88,13 +92,19 @@ class Tracker:
 
     def start(
         self,
+        study: str,
         params: Mapping[str, Any],
         tags: Mapping[str, Any],
         config_text: str,
         config_name: str,
         datasets: Sequence[DatasetFact] = (),
     ) -> None:
-        """The search runs (again): its params, tags (`titrate.metric` and `titrate.mode` too), file and packs."""
+        """The search runs (again): its params, tags (`titrate.metric` and `titrate.mode` too), file and packs.
+
+        `study` is the identity of its Optuna study, made with it: with the same one the search goes on in the runs
+        that MLflow has of it, with another it begins anew. It comes before all other calls.
+        """
+        self._study = study
         self._append(
             "start",
             params=_texts(params),
@@ -111,7 +121,10 @@ class Tracker:
         facts: Mapping[str, int | str],
         datasets: Sequence[DatasetFact] = (),
     ) -> None:
-        """A replicate of a recipe runs (again). `facts` are params: what never changes, such as num_real_labels."""
+        """A replicate of a recipe runs (again), on the packs `datasets`.
+
+        `facts` are params: what never changes, such as num_real_labels.
+        """
         self._append(
             "trial",
             recipe=recipe.key,
@@ -164,7 +177,8 @@ class Tracker:
 
         Returns whether all is in MLflow; what is not stays in the spool for the next process.
         """
-        self._append("finish", state=state)
+        if self._study:  # else nothing was begun, and what is in the spool is of a process before
+            self._append("finish", state=state)
         self._finishing.set()
         self._spool.wake()
         if self._thread is not None:
@@ -177,7 +191,7 @@ class Tracker:
         return sent and not self._writer.refused
 
     def _append(self, op: str, **fields: Any) -> None:
-        self._spool.append({"op": op, "at": int(time.time() * 1000), **fields})
+        self._spool.append({"op": op, "study": self._study, "at": int(time.time() * 1000), **fields})
 
     def _send(self) -> None:
         """The thread: chunk after chunk in order, waiting out whatever fails."""

@@ -19,10 +19,11 @@ from trainables.ranks import Ranks
 from trainables.recipe import digest
 from trainables.run import Run
 from trainables.stage import Leg, Path, Rows, Stage
-from trainables.store import Evaluation, Store
+from trainables.store import Evaluation, Store, StoreError
 from trainables.task import Batch, build_task
 
 EVALUATION_BATCH = 32
+STORE_WAIT_S = 30.0  # how long a folder that several machines mount may be out of date on one (NFS: acdirmin)
 
 
 class Interrupted(Exception):
@@ -149,9 +150,13 @@ class Trainer:
         return run
 
     def _nearest(self, store: Store, path: Path, target: int, control: Control, milestone: Milestone) -> Run:
-        """The run to go on from: the live one, the latest that the store has, or a fork of the stage before."""
+        """The run to go on from: the live one, the latest that the store has, or a fork of the stage before.
+
+        Raises StoreError, on every rank, when rank 0 can load a checkpoint that another rank does not find, twice.
+        """
         stage = path[-1].stage
         key = (store.root, stage.key)
+        missed: int | None = None
         while True:
             stored = self.ranks.broadcast(store.latest(stage.key, target) if self.ranks.first else None)
             live = self._live
@@ -164,6 +169,16 @@ class Trainer:
                 self._live = live = None  # one model in memory at a time
                 self._live = Run.restore(stage, self.task, self.device, self.ranks, key, state)
                 return self._live
+            # One that is damaged is set aside, and rank 0 then finds an older one. One that rank 0 has and another
+            # rank has not may be about to be replaced, or not to be seen there yet; if that lasts, it never will be.
+            if self.ranks.broadcast(state is not None):
+                if stored == missed:
+                    raise StoreError(
+                        f"every worker of a slot must see the same store, but not all find step {stored} of stage"
+                        f" {stage.key} under {store.root}; set `store:` to a shared folder or an object store"
+                    )
+                missed = stored
+                time.sleep(STORE_WAIT_S)
         parent: dict[str, Any] | None = None
         if stage.start is not None:
             parent = self._reach(store, path[:-1], path[-2].steps, control, milestone).raw_weights()

@@ -29,7 +29,10 @@ class Evaluator(Protocol):
         """The statistics themselves, no copies, as tensors that a sum over ranks combines (integers, float64 sums)."""
 
     def compute(self) -> dict[str, float]:
-        """The metrics of what was added, without a prefix: {"miou": 0.71, "iou/skin": 0.9}; NaN where undefined."""
+        """The metrics of what was added, without a prefix: {"miou": 0.71, "iou/skin": 0.9}; NaN where undefined.
+
+        Before any update it gives every name that it ever gives.
+        """
 
 
 class Task(Protocol):

@@ -47,7 +47,13 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def tracker(search: str) -> Tracker:
         made = Tracker(default_uri(folder), "titrate", search, folder / f"{search}.jsonl")
         made.connect()
-        made.start({"seeds": 2}, {"titrate.metric": "val/miou", "titrate.mode": "max"}, "", "search.yaml")
+        made.start(
+            search.ljust(32, "0"),
+            {"seeds": 2},
+            {"titrate.metric": "val/miou", "titrate.mode": "max"},
+            "",
+            "search.yaml",
+        )
         return made
 
     faces = tracker("faces")
@@ -109,6 +115,26 @@ def test_a_database_that_is_not_there_is_not_created(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no MLflow database at"):
         load("faces", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     assert not list(tmp_path.iterdir())
+
+
+def test_of_searches_with_one_name_the_one_that_began_last_is_read_alone(tmp_path: Path) -> None:
+    for study, number in (("b" * 32, 4), ("a" * 32, 1)):
+        tracker = Tracker(default_uri(tmp_path), "titrate", "faces", tmp_path / f"{study}.jsonl")
+        tracker.connect()
+        tracker.start(study, {"seeds": 1}, {"titrate.metric": f"val/{study[0]}", "titrate.mode": "max"}, "", "a.yaml")
+        for recipe in RECIPES[:number]:
+            tracker.trial_started(recipe, 0, 0, {})
+            tracker.evaluation(recipe.key, 0, 500, {"val/a": 0.1 * number}, 1_700_000_000_000)
+            tracker.trial_ended(recipe.key, 0, "finished")
+        assert tracker.finish("finished")
+    tracker = Tracker(default_uri(tmp_path), "titrate", "faces", tmp_path / "again.jsonl")
+    tracker.connect()
+    tracker.start("b" * 32, {}, {"titrate.metric": "val/b", "titrate.mode": "max"}, "", "a.yaml")
+    assert tracker.finish("finished")
+
+    table = load("faces", tracking_uri=default_uri(tmp_path))
+    assert table.metric == "val/a", "the order is that of their first starts"
+    assert [(row.recipe, row.metrics) for row in table.rows] == [(RECIPES[0], {"val/a": 0.1})]
 
 
 def test_names_with_quotes_are_found(results: Path) -> None:

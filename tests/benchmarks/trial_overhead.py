@@ -50,7 +50,7 @@ def slot_trials(num_trials: int, folder: Path) -> tuple[float, float]:
     file.write_text(SEARCH.format(packs=folder, trials=num_trials))
     config = load(file)
     opened = open_problem(config)
-    study = open_study(config, opened.problem, opened.digests, folder / "results" / config.name)
+    study = open_study(config, opened.digests, folder / "results" / config.name, share=True)
     clock = _Clock()
     ledger = Ledger(
         study,
@@ -62,6 +62,7 @@ def slot_trials(num_trials: int, folder: Path) -> tuple[float, float]:
         metric=config.objective.metric,
         mode=config.objective.mode,
         counts=opened.problem.counts,
+        datasets=opened.facts_of,
     )
     began = time.monotonic()
     Engine(config, opened, ledger, folder / "results" / config.name, share=True).run(Console(quiet=True))

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasets import Domain, DomainRows, Mix, Source, nested_rows, subset_count, write_pack
+from datasets.mix import rarest
 
 REAL, SYNTHETIC = "a" * 64, "b" * 64
 
@@ -37,10 +38,6 @@ def naive_stream(single: Mix, count: int) -> list[tuple[int, int]]:
 )
 def test_two_streams_are_dealt_into_batches_as_a_naive_dealer_does(batch_size, numerator, real, synthetic, seed):
     share = Fraction(numerator, 20)
-    if not 1 <= share * batch_size <= batch_size - 1:
-        with pytest.raises(ValueError, match="a batch must hold a"):
-            mix(batch_size, float(share), real, synthetic, seed)
-        return
     both = mix(batch_size, float(share), real, synthetic, seed)
     streams = [iter(naive_stream(Mix(1, seed, [domain], None), 12 * batch_size + 1)) for domain in both.domains]
     owed = Fraction(0)
@@ -72,6 +69,43 @@ def test_the_share_is_exact_over_ten_thousand_steps(batch_size, share):
 def test_ten_thousand_steps_really_drawn_hold_the_share():
     both = mix(3, 0.4, real=500, synthetic=500)
     assert sum(int(both.batch(step).domain.sum()) for step in range(10_000)) == 12_000
+
+
+@pytest.mark.parametrize(("real", "synthetic"), [(8, 2000), (2000, 8), (1, 999)])
+def test_a_share_of_less_than_one_sample_a_batch_is_exact(real, synthetic):
+    """The rare domain comes evenly and in its own order, and batches without it are whole."""
+    rare = Domain.REAL if real < synthetic else Domain.SYNTHETIC
+    both = mix(16, synthetic / (real + synthetic), real, synthetic)
+    draws = [both.batch(step) for step in range(real + synthetic)]  # 16 * (real + synthetic) samples
+    held = np.array([(d.domain == rare).sum() for d in draws])
+    assert held.sum() == 16 * min(real, synthetic)
+    assert set(held.tolist()) == {0, 1}
+    gaps = np.diff(np.flatnonzero(held))
+    every = (real + synthetic) / min(real, synthetic) / 16
+    assert set(gaps.tolist()) <= {floor(every), floor(every) + 1}
+    assert all(d.domain.size == d.row.size == d.seed.size == 16 for d in draws)
+    rows = np.concatenate([d.row[d.domain == rare] for d in draws])
+    alone = naive_stream(Mix(1, 3, [both.domains[rare]], None), rows.size)
+    assert rows.tolist() == [row for row, _ in alone]
+
+
+@pytest.mark.parametrize("share", [1e-9, 1 - 1e-9])
+def test_no_share_is_rounded_to_none_or_all(share):
+    step = 10**9 // 16 + 1
+    drawn = sum(int(mix(16, share).batch(s).domain.sum()) for s in range(step - 2, step + 2))
+    assert drawn == (1 if share < 0.5 else 4 * 16 - 1)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "share", "expected"),
+    [
+        (16, 2000 / 2008, (Domain.REAL, Fraction(16, 251))),
+        (16, 0.0625, (Domain.SYNTHETIC, 1)),
+        (10, 0.9, (Domain.REAL, 1)),  # in floats, 10 * (1 - 0.9) is less than 1
+    ],
+)
+def test_the_rarest_domain_is_known_exactly(batch_size, share, expected):
+    assert rarest(batch_size, share) == expected
 
 
 @settings(max_examples=30, deadline=None)
@@ -163,9 +197,8 @@ def test_a_fraction_is_rounded_half_up_and_never_to_nothing(rows, fraction, coun
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: mix(4, 0.1), r"synthetic_share=0.1 of batch_size=4 leaves less than one; use batch_size >= 10 or"),
-        (lambda: mix(4, 0.9), r"real sample.*use batch_size >= 10 or synthetic_share <= 3/4"),
         (lambda: mix(4, 1.0), "0 < synthetic_share < 1"),
+        (lambda: mix(4, 0.0), "0 < synthetic_share < 1"),
         (lambda: mix(4, None), "a synthetic_share goes with two domains"),
         (lambda: Mix(4, 0, [DomainRows(Domain.REAL, REAL, [1])], 0.5), "a synthetic_share goes with two domains"),
         (lambda: Mix(0, 0, [DomainRows(Domain.REAL, REAL, [1])]), "batch_size >= 1"),

@@ -85,9 +85,25 @@ def test_a_changed_search_names_the_field(toy_packs: Path, tmp_path: Path, resul
 
     config = load(toy_search(toy_packs, tmp_path))
     opened = open_problem(config)
-    open_study(config, opened.problem, opened.digests, tmp_path / "results" / "toy")
+    open_study(config, opened.digests, tmp_path / "results" / "toy", share=True).ask()
     path = toy_search(toy_packs, tmp_path, {"batch_size: 6": "batch_size: 4"})
     assert "training.batch_size must stay as it was" in fails("run", str(path), *results)
+
+
+def test_an_unknown_objective_names_the_known_ones(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
+    path = toy_search(toy_packs, tmp_path, {"sampler: grid": "sampler: grid\nobjective: {metric: val/mioo}"})
+    line = fails("run", str(path), *results)
+    assert "objective.metric must be one of val/miou, " in line
+    assert "but got 'val/mioo'" in line
+    assert not (tmp_path / "results" / "toy" / "study.db").exists()
+
+
+def test_a_search_that_another_process_runs(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
+    from search.run import _alone
+
+    with _alone(tmp_path / "results" / "toy"):
+        line = fails("run", str(toy_search(toy_packs, tmp_path)), *results)
+    assert "one process at a time" in line
 
 
 def test_check_counts_recipes_and_steps(toy_packs: Path, tmp_path: Path) -> None:
@@ -99,6 +115,56 @@ def test_check_counts_recipes_and_steps(toy_packs: Path, tmp_path: Path) -> None
     assert "steps alone 76" in words  # 2 seeds x (2 x 6 + 6 + 2 x (4 + 6))
     assert "steps shared 68" in words  # the trunk of 4 steps once a seed
     assert "warning" not in words
+
+
+def test_check_counts_evaluations_and_checkpoints(toy_packs: Path, tmp_path: Path) -> None:
+    """By hand: 5 recipes x 2 seeds; last stages with rungs 3 and 6, a trunk of 4 steps; val has 12 rows, test 10."""
+    from search.config import load
+    from search.preflight import preflight
+    from search.problem import open_problem
+
+    config = load(toy_search(toy_packs, tmp_path))
+    p = preflight(config, open_problem(config))
+    assert p.evaluations == pytest.approx(2 * 5 * (2 + 10 / 12))
+    # real_only and finetune: at 3 and 6; synthetic_only: at 3, 4 and 6; the trunk of both finetunes: at 3 and 4.
+    assert p.checkpoints == 2 * (4 * 2 + 3 + 2)
+    assert p.disk_bytes(3) == (26 + 3) * p.checkpoint_bytes
+    assert p.train_s == pytest.approx(68 * p.step_s + p.evaluations * p.evaluation_s)
+    assert p.rare == ()
+
+
+MIXED = {
+    "[real_only, synthetic_only, finetune]": "[mixed]",
+    "  pretrain: {steps: [4], lr: [0.05]}\n": "  synthetic_share: [natural, 0.9]\n",
+    "real_fraction: [0.5, 1.0]": "real_fraction: [0.125]",  # 3 of 24, beside 40
+}
+
+
+def test_check_warns_of_batches_without_a_domain(toy_packs: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["check", str(toy_search(toy_packs, tmp_path, MIXED))])
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.output.splitlines() if "a batch of 6" in line]
+    assert "mixed real=0.125 synthetic=1 share=natural lr=0.1: a batch of 6 with a synthetic share of 0.9302" in line
+    assert "holds a real image every 2.39 steps; set" in line  # 43 / (6 * 3)
+    assert "(and 1 more recipes like it)" in line
+
+
+def test_check_warns_of_gpus_that_stay_idle_and_of_slots_that_do_not_fit(
+    toy_packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    result = CliRunner().invoke(app, ["check", str(toy_search(toy_packs, tmp_path))])
+    assert "this machine's 2 GPUs stay idle" in result.output
+    assert "on 8 slots" in result.output
+    path = toy_search(toy_packs, tmp_path, {"sampler: grid": "sampler: grid\nslots: {gpus_per_worker: 0.5}"})
+    result = CliRunner().invoke(app, ["check", str(path)])
+    assert "GPUs stay idle" not in result.output
+    assert "on 4 slots" in result.output
+    path = toy_search(toy_packs, tmp_path, {"sampler: grid": "sampler: grid\nslots: {gpus_per_worker: 1, count: 3}"})
+    result = CliRunner().invoke(app, ["check", str(path)])
+    assert "this machine (8 CPUs, 2 GPUs) holds 2 slots of 1 x (1 CPUs, 1 GPUs)" in result.output
+    assert "on 3 slots" in result.output
 
 
 def test_check_warns_when_nothing_is_shared(toy_packs: Path, tmp_path: Path) -> None:

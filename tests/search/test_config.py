@@ -1,6 +1,7 @@
 """The search file: what is right is read as it is meant, and what is wrong gets one line that names file and field."""
 
 import copy
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from search.config import ConfigError, load
+from search.config import ConfigError, SlotsConfig, load
 from tests.toy import SEARCH
 
 
@@ -57,16 +58,26 @@ def test_a_source_may_be_several_packs_and_a_uri_stays(tmp_path: Path) -> None:
         ("space.lr", {"low": 2, "high": 1}, "space.lr: `low < high` must hold, but got (low=2, high=1)"),
         ("space.lr", {"low": 0, "high": 1, "log": True}, "space.lr: `low > 0` must hold on a log scale, but got low=0"),
         ("space.lr", [], "space.lr: must list at least one value, but the list is empty"),
-        ("space.lr", [-1.0], "space.lr: `lr > 0` must hold, but got -1"),
+        ("space.lr", [-1.0], "space.lr: `0 < lr < inf` must hold, but got -1"),
+        ("space.lr", [float("nan")], "space.lr: `0 < lr < inf` must hold, but got nan"),
         ("space.lr", "x", "space.lr: input should be a list, but got 'x'"),
         ("space.lr", {"low": 0.1, "high": 1}, "space.lr must be a list for sampler grid"),
         ("space.real_fraction", [0.5, 0.5], "space.real_fraction: must list each value once, but got [0.5, 0.5]"),
         ("space.real_fraction", [1.5], "space.real_fraction: `0 < fraction <= 1` must hold, but got 1.5"),
+        ("space.synthetic_share", [0.5, 1.0], "space.synthetic_share: `0 < share < 1` must hold, but got 1; 0 is"),
+        ("space.synthetic_share", [0], "space.synthetic_share: `0 < share < 1` must hold, but got 0"),
+        ("space.synthetic_share", {"low": 0, "high": 0.5}, "space.synthetic_share: `0 < share < 1` must hold"),
+        ("space.synthetic_share", {"low": 0.5, "high": 1}, "space.synthetic_share: `0 < share < 1` must hold"),
         ("space.schedule", ["real_onyl"], "space.schedule.0: input should be 'real_only'"),
         ("space.schedule", ["real_only"], "space: adaptation is given, but no schedule of ['real_only'] has it"),
         ("space.schedule", ["mixed"], "space: synthetic_share must be given, since schedule 'mixed' needs it"),
         ("data.synthetic", {}, "data.synthetic must name a pack, since synthetic_only reads synthetic images"),
         ("data.val", 3, "data.val: input should be"),
+        ("data.val", [], "data.val: must name at least one pack, but got []"),
+        ("data.real", {"street": []}, "data.real.street: must name at least one pack, but got []"),
+        ("data.test", {"street": ""}, "data.test.street: must name at least one pack, but got ''"),
+        ("store", "s4://bucket/x", "store: must be a folder or a URI that pyarrow opens"),
+        ("store", "s4://bucket/x", "but got 's4://bucket/x': Unrecognized filesystem type"),
         ("task.kind", "mating", "task.kind: input should be 'segmentation', but got 'mating'"),
         ("task.resolution", 63, "task.resolution: input should be a multiple of 8, but got 63"),
         ("sampler", "annealing", "sampler: input should be"),
@@ -84,6 +95,25 @@ def test_what_is_wrong_is_one_line_that_names_file_and_field(tmp_path: Path, fie
     assert says in str(caught.value)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("store", "read"), [("my store", "{}/my store"), ("file:///x/y", "file:///x/y")])
+def test_a_store_is_a_folder_beside_the_file_or_a_uri(tmp_path: Path, store: str, read: str) -> None:
+    assert load(write(tmp_path, put("store", store))).store == read.format(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(1, 1, 0), (2, 3, 0), (1, 2, 0.1), (2, 1, 1), (1, 1, 0.3)])
+def test_the_slots_that_check_counts_are_those_that_run_starts(size: tuple[int, int, float]) -> None:
+    from search.slots import slot_count
+
+    slots = SlotsConfig(workers=size[0], threads=size[1], gpus_per_worker=size[2])
+    for cpus, gpus in itertools.product((1, 2, 16, 33), (0, 1, 4)):
+        fits = slots.fit(cpus, gpus)
+        if fits:
+            assert slot_count(slots, {"CPU": cpus, "GPU": gpus}) == fits
+        else:
+            with pytest.raises(ValueError, match="the cluster must hold"):
+                slot_count(slots, {"CPU": cpus, "GPU": gpus})
 
 
 def test_a_share_without_synthetic_images_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def ticket(name: str, replicate: int = 0, number: int = 0) -> Ticket:
 
 
 def measured(step: int, final: bool = False) -> Measured:
-    return Measured(step, {"val/miou": step / 10}, 1, step, final)
+    return Measured(step, {"val/miou": step / 10}, 1, 0, final)
 
 
 @pytest.fixture
@@ -55,9 +55,9 @@ def test_a_job_waits_for_the_trunk_that_another_slot_trains(make: Any) -> None:
         trunk, last = job.path
         await d.milestone(0, one.id, trunk.stage.key, trunk.steps)
         assert await d.take(2, "c", 0.01) == "wait"  # and the same last stage: it waits on
-        await d.progress(0, one.id, last.stage.key, 0)
+        await d.progress(0, one.id, last.stage.key, 0, 0)
         assert await d.take(2, "c", 0.01) == "wait"
-        await d.report(0, one.id, measured(6, final=True))
+        await d.report(0, one.id, measured(6, final=True), 0)
         assert (await d.take(2, "c", 0)).id == two.id
 
     play(scene())
@@ -99,9 +99,9 @@ def test_outcomes_arrive_in_order_and_unknown_jobs_say_so(make: Any) -> None:
         await d.submit(t)
         waiting = asyncio.create_task(d.outcome(t.id, 0))
         job = await d.take(0, "a", 0)
-        await d.report(0, job.id, measured(3))
+        await d.report(0, job.id, measured(3), 0)
         assert await waiting == measured(3)
-        await d.report(0, job.id, measured(6, final=True))
+        await d.report(0, job.id, measured(6, final=True), 0)
         assert await d.outcome(t.id, 1) == measured(6, final=True)
 
     play(scene())
@@ -114,9 +114,9 @@ def test_a_killed_slot_gives_its_job_back_once_and_fails_it_twice(make: Any) -> 
         await d.submit(t)
         await d.submit(ticket("mixed", number=2))
         await d.take(0, "a", 0)
-        await d.report(0, t.id, measured(3))
+        await d.report(0, t.id, measured(3), 0)
         assert (await d.take(0, "b", 0)).id == t.id  # first in the queue again
-        await d.report(0, t.id, measured(3))  # reported by both incarnations: it counts once
+        await d.report(0, t.id, measured(3), 0)  # reported by both incarnations: it counts once
         assert (await d.take(0, "c", 0)).id == ticket("mixed", number=2).id
         assert await d.outcome(t.id, 0) == measured(3)
         end = await d.outcome(t.id, 1)
@@ -133,10 +133,10 @@ def test_a_verdict_reaches_the_slot_at_its_next_question(make: Any) -> None:
         await d.submit(t)
         job = await d.take(0, "a", 0)
         stage = job.path[0].stage.key
-        assert await d.progress(0, t.id, stage, 1) is True
+        assert await d.progress(0, t.id, stage, 1, 0) is True
         await d.stop(t.id)
-        assert await d.progress(0, t.id, stage, 2) is False
-        await d.released(0, t.id)
+        assert await d.progress(0, t.id, stage, 2, 0) is False
+        await d.released(0, t.id, 0)
         assert await d.take(0, "a", 0.01) == "wait"
 
     play(scene())
@@ -153,7 +153,58 @@ def test_closing_ends_every_question(make: Any) -> None:
         await d.close()
         assert await idle == "close"
         assert isinstance(await waiting, Failed)
-        assert await d.progress(0, t.id, "any", 1) is False
+        assert await d.progress(0, t.id, "any", 1, 0) is False
+
+    play(scene())
+
+
+def test_steps_are_counted_over_incarnations_and_given_with_the_outcome(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        t = ticket("real")
+        await d.submit(t)
+        job = await d.take(0, "a", 0)
+        stage = job.path[0].stage.key
+        await d.report(0, t.id, measured(3), 3)
+        await d.progress(0, t.id, stage, 5, 5)
+        await d.take(0, "b", 0)  # killed after step 5; the checkpoint was of step 3
+        await d.report(0, t.id, measured(6, final=True), 3)
+        end = await d.outcome(t.id, 1)
+        assert isinstance(end, Measured)
+        assert end.steps_trained == 8
+        assert (await d.snapshot())["steps_trained"] == 8
+
+    play(scene())
+
+
+def test_the_first_of_several_failures_stands_and_a_late_one_frees_no_other_job(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        one, two = ticket("real", number=1), ticket("mixed", number=2)
+        await d.submit(one)
+        await d.submit(two)
+        await d.take(0, "a", 0)
+        await d.report(0, one.id, Failed("first", "the true traceback"), 0)
+        assert (await d.take(0, "a", 0)).id == two.id
+        await d.report(0, one.id, Failed("second", "connection reset by peer"), 0)
+        await d.released(0, one.id, 0)
+        assert (await d.failure(one.id)).traceback == "the true traceback"
+        assert (await d.snapshot())["slots"][0]["job"] == two.id
+
+    play(scene())
+
+
+def test_a_lost_slot_gives_its_job_to_another_and_gets_no_more(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        t = ticket("real")
+        await d.submit(t)
+        await d.take(0, "a", 0)
+        await d.released(0, t.id, 2)
+        await d.lost(0, "StoreError: no space")
+        assert await d.take(0, "b", 0) == "close"
+        assert (await d.take(1, "c", 0)).id == t.id
+        assert (await d.snapshot())["errors"] == {0: "StoreError: no space"}
 
     play(scene())
 
@@ -165,9 +216,9 @@ def test_a_late_word_about_an_ended_job_changes_nothing(make: Any) -> None:
         await d.submit(one)
         await d.submit(two)
         job = await d.take(0, "a", 0)
-        await d.report(0, one.id, measured(6, final=True))
+        await d.report(0, one.id, measured(6, final=True), 0)
         other = await d.take(0, "a", 0)
-        assert await d.progress(0, one.id, job.path[0].stage.key, 6) is False
+        assert await d.progress(0, one.id, job.path[0].stage.key, 6, 0) is False
         assert (await d.snapshot())["slots"][0]["leg"] == f"mixed of {other.path[0].steps}"
 
     play(scene())

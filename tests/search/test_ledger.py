@@ -24,7 +24,7 @@ class Notes:
         self.ended: dict[tuple[str, int], str] = {}
         self.tracebacks: list[str] = []
 
-    def trial_started(self, recipe: Any, seed: int, number: int, facts: dict[str, Any]) -> None:
+    def trial_started(self, recipe: Any, seed: int, number: int, facts: Any, datasets: Any) -> None:
         self.started.append((recipe.key, seed))
 
     def evaluation(self, *_: object) -> None: ...
@@ -37,7 +37,7 @@ class Notes:
 
 def open_all(packs: Path, folder: Path, config: SearchConfig) -> tuple[Ledger, optuna.Study, Notes]:
     problem = toy_problem(packs)
-    study = open_study(config, problem, {"real": "a"}, folder)
+    study = open_study(config, {"real": "a"}, folder, share=True)
     notes = Notes()
     ledger = Ledger(
         study,
@@ -49,6 +49,7 @@ def open_all(packs: Path, folder: Path, config: SearchConfig) -> tuple[Ledger, o
         metric="val/miou",
         mode="max",
         counts=problem.counts,
+        datasets=lambda recipe: [],
     )
     return ledger, study, notes
 
@@ -199,11 +200,23 @@ def test_an_unknown_objective_names_the_known_ones(config: SearchConfig, toy_pac
 def test_a_change_that_makes_old_trials_incomparable_names_the_field(
     config: SearchConfig, toy_packs: Path, tmp_path: Path, replace: dict[str, str], field: str
 ) -> None:
-    problem = toy_problem(toy_packs)
-    open_study(config, problem, {"real": "a"}, tmp_path)
-    open_study(config, problem, {"real": "a"}, tmp_path)
+    study = open_study(config, {"real": "a"}, tmp_path, share=True)
+    study.ask()
+    open_study(config, {"real": "a"}, tmp_path, share=True)
     changed = load(toy_search(toy_packs, tmp_path, replace))
     with pytest.raises(ValueError, match=f"^{field} must stay as it was"):
-        open_study(changed, problem, {"real": "a"}, tmp_path)
+        open_study(changed, {"real": "a"}, tmp_path, share=True)
     with pytest.raises(ValueError, match=r"^data\.real must stay as it was"):
-        open_study(config, problem, {"real": "b"}, tmp_path)
+        open_study(config, {"real": "b"}, tmp_path, share=True)
+    with pytest.raises(ValueError, match="--no-share was given"):
+        open_study(config, {"real": "a"}, tmp_path, share=False)
+
+
+def test_a_search_of_which_nothing_was_asked_takes_the_file_as_it_is_now(
+    config: SearchConfig, toy_packs: Path, tmp_path: Path
+) -> None:
+    open_study(config, {"real": "a"}, tmp_path, share=True)
+    changed = load(toy_search(toy_packs, tmp_path, {"lr: [0.1]": "lr: [0.3]"}))
+    again = open_study(changed, {"real": "b"}, tmp_path, share=False)
+    assert {t.system_attrs["fixed_params"]["lr"] for t in again.trials} == {0.3}
+    assert len(again.trials) == len(changed.space.enumerate())

@@ -1,6 +1,7 @@
 """A whole search on real Ray, Optuna and MLflow: its numbers are those of plain training, whatever happens."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -151,36 +152,6 @@ def test_without_sharing_every_number_is_the_same(
     assert result.steps_trained == result.steps_alone
 
 
-def test_a_killed_slot_costs_no_trial_and_no_number(
-    ray_session: None,
-    toy_packs: Path,
-    tmp_path: Path,
-    truth: dict[tuple[str, int], dict[str, float]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from search.engine import Engine
-
-    killed: list[int] = []
-    look = Engine._look
-
-    def watch(self: Engine) -> dict[str, Any]:
-        now = look(self)
-        busy = [slot["process"] for slot in now["slots"].values() if slot["job"]]
-        if busy and len(killed) < 2:
-            pid = int(busy[0].split(":")[1])
-            if pid not in killed:
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
-        return now
-
-    monkeypatch.setattr(Engine, "_look", watch)
-    monkeypatch.setattr("search.view.PLAIN_EVERY_S", 0.2)
-    result = search(toy_packs, tmp_path)
-    assert len(killed) == 2
-    assert last_metrics(result.tracking_uri) == truth
-    assert {trial.state for trial in study_of(tmp_path).trials} == {TrialState.COMPLETE}
-
-
 def test_a_trial_that_raises_is_failed_everywhere_and_the_others_complete(
     ray_session: None, toy_packs: Path, tmp_path: Path
 ) -> None:
@@ -294,8 +265,44 @@ def test_a_driver_that_is_stopped_or_killed_is_completed_by_the_next_run(
     assert "Train `" in output
 
 
-def test_a_slot_of_two_workers_trains_and_outlives_a_trial_that_fails(
-    ray_session: None, toy_packs: Path, tmp_path: Path
+@pytest.fixture
+def kill_workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Kills the first two worker processes that are seen at work, one after the other; returns their process ids."""
+    from search.engine import Engine
+
+    killed: list[int] = []
+    look = Engine._look
+
+    def watch(self: Engine) -> dict[str, Any]:
+        now = look(self)
+        busy = [slot["process"] for slot in now["slots"].values() if slot["job"]]
+        if busy and len(killed) < 2:
+            pid = int(busy[0].split(":")[1])
+            if pid not in killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+        return now
+
+    monkeypatch.setattr(Engine, "_look", watch)
+    monkeypatch.setattr("search.view.PLAIN_EVERY_S", 0.2)
+    return killed
+
+
+def test_a_killed_slot_costs_no_trial_and_no_number(
+    ray_session: None,
+    toy_packs: Path,
+    tmp_path: Path,
+    truth: dict[tuple[str, int], dict[str, float]],
+    kill_workers: list[int],
+) -> None:
+    result = search(toy_packs, tmp_path)
+    assert len(kill_workers) == 2
+    assert last_metrics(result.tracking_uri) == truth
+    assert {trial.state for trial in study_of(tmp_path).trials} == {TrialState.COMPLETE}
+
+
+def test_a_slot_of_two_workers_outlives_a_trial_that_fails_and_the_loss_of_a_worker(
+    ray_session: None, toy_packs: Path, tmp_path: Path, kill_workers: list[int]
 ) -> None:
     replace = {
         "[real_only, synthetic_only, finetune]": "[real_only]",
@@ -306,10 +313,33 @@ def test_a_slot_of_two_workers_trains_and_outlives_a_trial_that_fails(
         f"  synthetic: {{toy: {toy_packs}/synthetic}}\n": "",
         "lr: [0.1]": "lr: [1.0e+30, 0.1, 0.2]",
         "seeds: 2": "seeds: 1",
-        "sampler: grid": "sampler: grid\nslots: {count: 1, workers: 2}",
+        "sampler: grid": "sampler: grid\nslots: {count: 1, workers: 2, max_failures: 5}",
     }
     result = search(toy_packs, tmp_path, replace)
     states = {trial.params["lr"]: trial.state for trial in study_of(tmp_path).trials}
     assert states == {1e30: TrialState.FAIL, 0.1: TrialState.COMPLETE, 0.2: TrialState.COMPLETE}
+    assert len(kill_workers) == 2
     values = last_metrics(result.tracking_uri)
     assert all(0 < metrics["val/pixel_accuracy"] <= 1 for metrics in values.values() if "val/pixel_accuracy" in metrics)
+
+
+def test_a_slot_that_cannot_start_ends_the_search_with_one_line(
+    ray_session: None, toy_packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster whose nodes do not see the packs: they are there for the driver and gone for the slots."""
+    from search.engine import Engine, SlotsLostError
+
+    moved = tmp_path / "moved"
+    shutil.copytree(toy_packs, moved)
+    start = Engine.run
+
+    def gone(self: Engine, console: Console) -> int:
+        shutil.rmtree(moved / "val")
+        return start(self, console)
+
+    monkeypatch.setattr(Engine, "run", gone)
+    with pytest.raises(SlotsLostError) as caught:
+        search(moved, tmp_path)
+    assert f"{moved}/val" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert TrialState.FAIL not in {trial.state for trial in study_of(tmp_path).trials}

@@ -63,6 +63,23 @@ def test_ranges_are_drawn_within_and_name_themselves() -> None:
     assert SPACE.continuous() is None
 
 
+@pytest.mark.parametrize("shares", [["natural", 1e-6, 0.999], {"low": 0.01, "high": 0.99}])
+def test_every_share_that_the_space_takes_makes_a_recipe(shares: object) -> None:
+    space = SpaceConfig.model_validate(
+        {
+            "schedule": ["mixed"],
+            "adaptation": ["none"],
+            "real_fraction": [1.0],
+            "synthetic_fraction": [1.0],
+            "synthetic_share": shares,
+            "lr": [0.1],
+        }
+    )
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    drawn = {space.suggest(study.ask()).synthetic_share for _ in range(30)}
+    assert len(drawn) == (3 if isinstance(shares, list) else 30)
+
+
 @pytest.mark.parametrize(
     ("params", "says"),
     [

@@ -15,11 +15,13 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from analysis import load
 from search import tracking
 from search.mlflow_writer import TrackingError
 from search.spool import Spool
@@ -37,6 +39,9 @@ TUNED = Recipe(
     lr=0.02,
 )
 PHOTOS = DatasetFact("photos", "train", "ab" * 32, "/packs/real", 120)
+HELD_OUT = DatasetFact("held out", "validation", "cd" * 32, "/packs/val", 40)
+STUDY, ANEW = "1" * 32, "2" * 32
+TABLES = ("runs", "metrics", "params", "tags", "inputs", "input_tags", "datasets", "latest_metrics")
 
 
 @pytest.fixture(scope="session")
@@ -61,9 +66,9 @@ def connected(results: Path, *, uri: str | None = None) -> Tracker:
     return tracker
 
 
-def begin(tracker: Tracker, **params: object) -> None:
+def begin(tracker: Tracker, study: str = STUDY, **params: Any) -> None:
     tags = {"titrate.metric": "val/miou", "titrate.mode": "max"}
-    tracker.start({"kind": "segmentation", **params}, tags, "name: faces\n", "faces.yaml", [PHOTOS])
+    tracker.start(study, {"kind": "segmentation", **params}, tags, "name: faces\n", "faces.yaml", [PHOTOS])
 
 
 def log_trial(tracker: Tracker, recipe: Recipe, seed: int, number: int, scores: list[float]) -> None:
@@ -147,6 +152,7 @@ def test_a_search_is_one_parent_and_one_child_per_replicate_with_its_facts(resul
         "num_real_labels": "30",
     }
     assert history(uri, run, "val/miou") == [(250, 0.3, 1_700_000_000_000), (500, 0.6, 1_700_000_000_001)]
+    assert run.inputs is not None
     (dataset,) = run.inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("photos", ("ab" * 32)[:36])
     assert json.loads(dataset.dataset.source) == {"uri": "/packs/real", "digest": "ab" * 32}
@@ -155,18 +161,130 @@ def test_a_search_is_one_parent_and_one_child_per_replicate_with_its_facts(resul
 
 
 def test_a_search_logged_twice_leaves_the_same_rows(results: Path) -> None:
-    tables = ("runs", "metrics", "params", "tags", "inputs", "input_tags", "datasets", "latest_metrics")
     counts = []
     for _ in range(2):
         tracker = connected(results)
         begin(tracker)
         log_trial(tracker, REAL, 0, 0, [0.4, float("nan"), 0.5])
         assert tracker.finish("finished")
-        counts.append({table: count(results, table) for table in tables})
+        counts.append({table: count(results, table) for table in TABLES})
     assert counts[0] == counts[1]
     assert counts[0]["metrics"] == 6
     (run,) = children(default_uri(results)).values()
     assert run.info.status == "FINISHED"
+
+
+def scores(uri: str) -> dict[str, dict[tuple[str, int], float]]:
+    """The objective of every child, by the study of its parent."""
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("titrate")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    found = {run.info.run_id: run.data.tags["titrate.study"] for run in runs if "titrate.study" in run.data.tags}
+    assert len(set(found.values())) == len(found), "one parent per study"
+    values: dict[str, dict[tuple[str, int], float]] = {study: {} for study in found.values()}
+    for run in runs:
+        if run.info.run_id not in found:
+            tags = run.data.tags
+            family, key = values[found[tags["mlflow.parentRunId"]]], (tags["titrate.recipe"], int(tags["titrate.seed"]))
+            assert key not in family, "one run per recipe and replicate"
+            family[key] = run.data.metrics["val/miou"]
+    return values
+
+
+def test_a_search_started_anew_under_its_old_name_takes_no_number_of_the_old_one(results: Path) -> None:
+    old, new = ({(REAL.key, 0): 0.9, (TUNED.key, 0): 0.8}, {(REAL.key, 0): 0.1})
+    for study, said in ((STUDY, old), (ANEW, new), (ANEW, new)):
+        tracker = connected(results)
+        begin(tracker, study)
+        for recipe in (REAL, TUNED):
+            if (recipe.key, 0) in said:
+                log_trial(tracker, recipe, 0, 0, [said[recipe.key, 0]])
+        assert tracker.finish("finished")
+    uri = default_uri(results)
+    assert scores(uri) == {STUDY: old, ANEW: new}
+    table = load("faces", tracking_uri=uri)
+    assert [(row.recipe.key, row.metrics["val/miou"]) for row in table.rows] == [(REAL.key, 0.1)]
+
+
+@pytest.mark.parametrize("sent", [True, False], ids=["its start was sent", "nothing was sent"])
+def test_what_an_older_study_left_in_the_spool_goes_to_its_own_runs(results: Path, sent: bool) -> None:
+    if sent:
+        tracker = connected(results)
+        begin(tracker)
+        assert tracker.finish("interrupted")
+    dead = Tracker(default_uri(results), "titrate", "faces", results / "spool.jsonl")  # never connects: killed
+    if sent:
+        dead._study = STUDY
+    else:
+        begin(dead)
+    log_trial(dead, REAL, 0, 0, [0.9])
+    log_trial(dead, TUNED, 0, 1, [0.8])
+
+    tracker = connected(results)
+    begin(tracker, ANEW)
+    log_trial(tracker, REAL, 0, 0, [0.1])
+    assert tracker.finish("finished")
+    uri = default_uri(results)
+    assert scores(uri) == {STUDY: {(REAL.key, 0): 0.9, (TUNED.key, 0): 0.8}, ANEW: {(REAL.key, 0): 0.1}}
+    assert [row.metrics["val/miou"] for row in load("faces", tracking_uri=uri).rows] == [0.1]
+
+
+def test_a_process_that_begins_nothing_ends_nothing(results: Path) -> None:
+    tracker = connected(results)
+    begin(tracker)
+    assert tracker.finish("finished")
+    tracker = connected(results)  # and then its search file is refused
+    assert tracker.finish("interrupted")
+    assert parent(default_uri(results)).data.tags["titrate.state"] == "finished"
+
+
+def inputs(run: Run) -> dict[tuple[str, str], str]:
+    """The dataset inputs of a run: name and whole digest -> context."""
+    assert run.inputs is not None
+    return {
+        (one.dataset.name, json.loads(one.dataset.source)["digest"]): {tag.key: tag.value for tag in one.tags}[
+            "mlflow.data.context"
+        ]
+        for one in run.inputs.dataset_inputs
+    }
+
+
+def test_a_child_has_the_packs_that_it_read_and_running_it_again_asks_nothing_more(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = {REAL: [PHOTOS, HELD_OUT], TUNED: [PHOTOS, HELD_OUT, DatasetFact("drawn", "train", "ef" * 32, "/d", 400)]}
+    counts, calls = [], []
+    log_inputs = MlflowClient.log_inputs
+
+    def counted(client: MlflowClient, run_id: str, **kwargs: Any) -> None:
+        calls.append(run_id)
+        log_inputs(client, run_id, **kwargs)
+
+    monkeypatch.setattr(MlflowClient, "log_inputs", counted)
+    for _ in range(2):
+        tracker = connected(results)
+        begin(tracker)
+        for recipe, facts in reads.items():
+            for _ in range(2):  # within a process, as after one
+                tracker.trial_started(recipe, 0, 0, {}, facts)
+        assert tracker.finish("interrupted")
+        counts.append({table: count(results, table) for table in TABLES})
+    assert counts[0] == counts[1]
+    assert len(calls) == 3, "the parent's and each child's, once"
+    for recipe, facts in reads.items():
+        run = children(default_uri(results))[recipe.key, 0]
+        assert inputs(run) == {(fact.name, fact.digest): fact.context for fact in facts}
+
+
+def test_a_pack_with_two_uses_is_one_input_that_names_both(results: Path) -> None:
+    tracker = connected(results)
+    begin(tracker)
+    tested = DatasetFact(HELD_OUT.name, "test", HELD_OUT.digest, HELD_OUT.source, HELD_OUT.num_rows)
+    tracker.trial_started(REAL, 0, 0, {}, [PHOTOS, PHOTOS, HELD_OUT, tested])
+    assert tracker.finish("interrupted")
+    (run,) = children(default_uri(results)).values()
+    assert inputs(run) == {("photos", PHOTOS.digest): "train", ("held out", HELD_OUT.digest): "validation, test"}
 
 
 def test_nan_stays_nan_and_infinity_does_not_stop_the_rest(results: Path) -> None:
@@ -282,6 +400,7 @@ def test_a_spool_torn_in_the_middle_of_a_line_is_read_up_to_there(results: Path)
     with (results / "spool.jsonl").open("ab") as file:
         file.write(b'{"op":"evaluation","rec')
     tracker = connected(results)
+    begin(tracker)
     log_trial(tracker, TUNED, 0, 1, [0.75])
     assert tracker.finish("finished")
     assert {key: run.data.metrics["val/miou"] for key, run in children(default_uri(results)).items()} == {
@@ -407,7 +526,7 @@ from search.tracking import Tracker, default_uri
 results = Path({str(tmp_path)!r})
 tracker = Tracker(default_uri(results), "titrate", "faces", results / "spool.jsonl")
 tracker.connect()
-tracker.start({{}}, {{}}, "", "faces.yaml")
+tracker.start("1" * 32, {{}}, {{}}, "", "faces.yaml")
 assert tracker.finish("finished")
 """
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_LOGGING_LEVEL"}

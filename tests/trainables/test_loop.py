@@ -1,8 +1,10 @@
 """The loop: what it reads, when it evaluates, what it keeps and tells, and that none of this changes a number."""
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +20,11 @@ from tests.toy import RECIPES, RUNGS, toy_problem, toy_trainer
 from trainables.adaptation import domains
 from trainables.loop import Interrupted, Report, Trainer
 from trainables.numerics import set_deterministic
+from trainables.ranks import Ranks
 from trainables.recipe import Recipe
 from trainables.run import NotFiniteError, Run
 from trainables.stage import Leg, Stage, path_of, steps_shared
-from trainables.store import Store
+from trainables.store import Store, StoreError
 
 
 @pytest.fixture(autouse=True)
@@ -237,6 +240,76 @@ def test_an_evaluation_that_is_missing_is_made_from_the_checkpoint(toy_packs: Pa
         file.unlink()
     again = toy_trainer(toy_packs, tmp_path)
     assert results(list(again.train(path, RUNGS))) == results(reports)
+    assert again.steps_trained == 0
+
+
+class TwoRanks(Ranks):
+    """Two ranks that are threads of this process: what they hand each other passes through a barrier."""
+
+    def __init__(self, rank: int, barrier: threading.Barrier, values: list[Any]) -> None:
+        self.rank, self.world_size = rank, 2
+        self._barrier, self._values = barrier, values
+
+    def _gather(self, value: Any) -> list[Any]:
+        self._values[self.rank] = value
+        self._barrier.wait(30)
+        values = list(self._values)
+        self._barrier.wait(30)
+        return values
+
+    def broadcast(self, value: Any) -> Any:
+        return self._gather(value)[0]
+
+    def all(self, value: bool) -> bool:
+        return all(self._gather(value))
+
+
+def test_ranks_that_do_not_see_one_store_all_say_so(
+    toy_packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.loop.STORE_WAIT_S", 0)
+    path = path_of(RECIPES["real"], toy_problem(toy_packs), 0)
+    list(toy_trainer(toy_packs, tmp_path / "0").train(path, RUNGS))
+    for file in (tmp_path / "0").rglob("eval-*.json"):
+        file.unlink()
+    barrier, values = threading.Barrier(2), [None, None]
+
+    def work(rank: int) -> str:
+        trainer = toy_trainer(toy_packs, tmp_path / str(rank))
+        trainer.ranks = TwoRanks(rank, barrier, values)
+        with pytest.raises(StoreError) as caught:
+            list(trainer.train(path, RUNGS))
+        return str(caught.value)
+
+    with ThreadPoolExecutor(2) as pool:
+        messages = list(pool.map(work, range(2)))
+    for message in messages:
+        assert "every worker of a slot must see the same store, but not all find step 3" in message
+        assert "set `store:` to a shared folder or an object store" in message
+        assert "\n" not in message
+    assert kept(tmp_path / "0")
+
+
+def test_a_checkpoint_that_another_rank_sees_late_is_waited_for(
+    toy_packs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainables.loop.STORE_WAIT_S", 0)
+
+    class Late(Ranks):
+        asked = 0
+
+        def all(self, value: bool) -> bool:
+            self.asked += 1
+            return value and self.asked > 1
+
+    path = path_of(RECIPES["real"], toy_problem(toy_packs), 0)
+    reports = list(toy_trainer(toy_packs, tmp_path).train(path, RUNGS))
+    for file in tmp_path.rglob("eval-*.json"):
+        file.unlink()
+    again = toy_trainer(toy_packs, tmp_path)
+    again.ranks = late = Late()
+    assert results(list(again.train(path, RUNGS))) == results(reports)
+    assert late.asked == 3  # twice for the first rung, once for the second
     assert again.steps_trained == 0
 
 

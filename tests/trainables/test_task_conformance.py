@@ -2,6 +2,7 @@
 
 import copy
 import io
+import math
 import pickle
 import random
 from collections.abc import Callable, Mapping
@@ -206,6 +207,16 @@ def test_evaluator_states_of_two_halves_add_up_to_the_whole(case: Case, task: Ta
     assert repr(left.compute()) == repr(metrics)  # by text, since NaN is not equal to itself
     assert all(isinstance(value, float) for value in metrics.values())
     assert not any(name.startswith(("val/", "test/", "train/")) for name in metrics)
+
+
+def test_an_empty_evaluator_gives_every_name(case: Case, task: Task) -> None:
+    """The search checks its objective against these names before anything starts."""
+    evaluator = task.evaluator(torch.device("cpu"))
+    names = set(evaluator.compute())
+    assert all(math.isnan(value) for value in evaluator.compute().values())
+    with torch.no_grad():
+        evaluator.update(model_of(task).eval(), batch_of(task, case, [R, R]))
+    assert set(evaluator.compute()) == names
 
 
 def test_state_loads_as_weights_only(task: Task) -> None:
