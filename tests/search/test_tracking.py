@@ -340,7 +340,7 @@ def test_one_bad_metric_name_costs_itself_alone(results: Path, caplog: pytest.Lo
 
 def test_more_than_one_call_takes_arrives_whole(results: Path) -> None:
     tracker = connected(results)
-    begin(tracker, **{f"p{i}": i for i in range(130)})
+    begin(tracker, STUDY, **{f"p{i}": i for i in range(130)})
     tracker.trial_started(REAL, 0, 0, {})
     tracker.evaluation(REAL.key, 0, 250, {f"m{i}": float(i) for i in range(1700)}, 1_700_000_000_000)
     assert tracker.finish("finished")
