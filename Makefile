@@ -4,7 +4,8 @@
 #   make demo     the whole system on this machine, ending in a table, a curve and a recommendation
 #   make test     lint, types and the whole test suite
 #   make lint     ruff and mypy alone
-#   make install  the environment alone, without the test tools (what a cluster's nodes need)
+#   make install  the environment alone, without the face renderer and the test tools (what a cluster's nodes need)
+#   make bench    installs what tests/benchmarks needs too
 #   make clean    removes .venv, the tools' caches and what the demo made (never your own packs and results)
 
 PYTHON ?= python3
@@ -14,9 +15,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .DEFAULT_GOAL := demo
 .DELETE_ON_ERROR:
-.PHONY: demo test lint install clean
+.PHONY: demo test lint install bench clean
 
-demo: $(VENV)/core.stamp
+demo: $(VENV)/faces.stamp
 	@$(BIN)/python -m search demo
 
 # The closing line of pytest is the last line printed.
@@ -29,6 +30,8 @@ lint: $(VENV)/dev.stamp
 	@$(BIN)/mypy
 
 install: $(VENV)/core.stamp
+
+bench: $(VENV)/bench.stamp
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis packs/demo results/demo
@@ -50,9 +53,19 @@ $(VENV)/core.stamp: $(VENV)/core.txt constraints.txt
 	@$(PIP_INSTALL) -r $(VENV)/core.txt
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/core.stamp $(VENV)/dev.txt
+$(VENV)/faces.stamp: $(VENV)/core.stamp $(VENV)/faces.txt
+	@echo "Installing the face renderer into $(VENV)"
+	@$(PIP_INSTALL) -r $(VENV)/core.txt -r $(VENV)/faces.txt
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/faces.stamp $(VENV)/formats.txt $(VENV)/dev.txt
 	@echo "Installing the test tools into $(VENV)"
-	@$(PIP_INSTALL) -r $(VENV)/core.txt -r $(VENV)/dev.txt
+	@$(PIP_INSTALL) -r $(VENV)/core.txt -r $(VENV)/formats.txt -r $(VENV)/dev.txt
+	@touch $@
+
+$(VENV)/bench.stamp: $(VENV)/dev.stamp $(VENV)/bench.txt
+	@echo "Installing the benchmarks' tools into $(VENV)"
+	@$(PIP_INSTALL) -r $(VENV)/core.txt -r $(VENV)/bench.txt
 	@touch $@
 
 # Kept: they say what is installed.

@@ -1,33 +1,40 @@
 """`python -m datasets`: make packs, look at them, check them.
 
     python -m datasets faces packs/synthetic --count 2000 --size 64 --domain studio --seed 7 --workers 8
+    python -m datasets faces renders --count 100 --size 512 --domain my.yaml --panoramas hdri --layout face-api
+    python -m datasets pack face_api renders packs/renders --size 256
     python -m datasets pack celebamask_hq /data/CelebAMask-HQ packs/real-train --size 64 --split train
     python -m datasets show packs/real-train --out sheet.png
     python -m datasets verify packs/real-train
 
-A mistake in what was asked or given is one line on stderr, `error: ...`, and exit status 2.
+A mistake in what was asked or given is one line on stderr, `error: ...`, and exit status 2. A process that ends early
+(most often for want of memory) is another, and 1. Ctrl-C is silent and 130; nothing half-written stays.
 """
 
 import signal
 import sys
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
+import cv2
 import typer
 from rich.console import Console
 from rich.progress import track
 
 from datasets import Pack, write_pack
+from datasets.generate import COLUMNS, FaceSet, WorkerError, generate_faces, parse_columns
 from datasets.pack import Value
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a pack at OUT.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a pack (or a Face API folder) at OUT.")]
 
 
 @app.command()
 def pack(
-    format: Annotated[str, typer.Argument(help="Layout of SOURCE: celebamask_hq.")],
+    format: Annotated[str, typer.Argument(help="Layout of SOURCE: celebamask_hq or face_api.")],
     source: Annotated[Path, typer.Argument(help="Folder of the data set.")],
     out: Annotated[Path, typer.Argument(help="Folder of the pack to write.")],
     size: Annotated[int, typer.Option(help="Side of the square images in pixels.")],
@@ -49,21 +56,42 @@ def pack(
 
 @app.command()
 def faces(
-    out: Annotated[Path, typer.Argument(help="Folder of the pack to write.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
     count: Annotated[int, typer.Option(help="Number of faces.")],
-    size: Annotated[int, typer.Option(help="Side of the square images in pixels.")],
-    domain: Annotated[str, typer.Option(help="studio (renders) or street (a stand-in for photographs).")] = "studio",
-    seed: Annotated[int, typer.Option(help="Face i is a function of domain, seed and i.")] = 0,
-    workers: Annotated[int, typer.Option(help="Processes; the pack is the same for any number.")] = 1,
+    size: Annotated[int, typer.Option(help="Side of the square images in pixels, 16 to 1024.")],
+    domain: Annotated[
+        str, typer.Option(metavar="NAME|FILE.yaml", help="studio, street, landmark_study or a population's file.")
+    ] = "studio",
+    seed: Annotated[int, typer.Option(help="Face i is a function of domain, panoramas, size, seed and i.")] = 0,
+    panoramas: Annotated[
+        Path | None, typer.Option(help="Folder of panoramas (.hdr, .exr, .jpg, .png) that give light and background.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes; the result is the same for any number.")] = 1,
+    layout: Annotated[str, typer.Option(help="pack, or face-api: a folder of the Face API's files.")] = "pack",
+    columns: Annotated[
+        str | None, typer.Option(help="Columns of the pack, as image,segmentation; all unless given.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Writes a pack of the embedded synthetic faces."""
+    """Writes a pack of the embedded synthetic faces, or the same faces in the Face API's layout."""
     from datasets.classes import FACE_CLASSES
-    from datasets.generate import generate_faces
+    from datasets.formats.face_api_writer import HELD, write_face_api
 
-    source = {"format": "faces", "version": 1, "count": count, "size": size, "domain": domain, "seed": seed}
-    samples = _progress(generate_faces(count, size=size, domain=domain, seed=seed, workers=workers), count)
-    _say(write_pack(out, samples, source=source, classes=FACE_CLASSES, overwrite=overwrite))
+    if layout not in ("pack", "face-api"):
+        raise ValueError(f"layout must be pack or face-api, but got {layout!r}")
+    names = parse_columns(columns)
+    if layout == "face-api":
+        if columns is not None:
+            raise ValueError(f"columns must be left out with layout face-api, which has its own, but got {columns!r}")
+        names = tuple(name for name in COLUMNS if name in HELD)
+    wanted = FaceSet(count, size, domain, seed, panoramas, names)
+    with closing(generate_faces(wanted, workers=workers)) as rows:
+        samples = _progress(rows, count)
+        if layout == "face-api":
+            print(f"{out}: {write_face_api(out, samples, overwrite=overwrite)} scenes in the Face API's layout")
+        else:
+            classes = FACE_CLASSES if "segmentation" in names else None
+            _say(write_pack(out, samples, source=wanted.source, classes=classes, overwrite=overwrite))
 
 
 @app.command()
@@ -72,11 +100,17 @@ def show(
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("sheet.png"),
     count: Annotated[int, typer.Option(help="Number of samples, evenly spaced over the pack.")] = 24,
     columns: Annotated[int, typer.Option(help="Samples on a line.")] = 6,
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            help="Of image, classes, points, alpha and segments; unless given, image,classes as far as there."
+        ),
+    ] = None,
 ) -> None:
-    """Draws a contact sheet of a pack: each image beside its classes, with a legend."""
-    from datasets.contact import contact_sheet, write_png
+    """Draws a contact sheet of a pack: each image beside its classes (or other layers), with a legend."""
+    from datasets.contact import contact_sheet, parse_layers, write_png
 
-    write_png(out, contact_sheet(Pack.open(pack), count, columns))
+    write_png(out, contact_sheet(Pack.open(pack), count, columns, parse_layers(layers)))
     print(out)
 
 
@@ -99,8 +133,17 @@ def _say(pack: Pack) -> None:
     print(f"{pack.path}: {len(pack)} samples, {columns}, {megabytes:.1f} MB, digest {pack.digest[:12]}")
 
 
+def _stop(number: int, _: FrameType | None) -> None:
+    """Ends the program as an error does, removing what is half-written; a second signal cannot stop that."""
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a half-written pack is removed
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, _stop)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot read is one line of ours
     try:
         app()
     except (ValueError, OSError) as error:
@@ -110,6 +153,9 @@ def main() -> None:
             message = "; ".join(str(error).splitlines())
         print(f"error: {message}", file=sys.stderr)
         sys.exit(2)
+    except WorkerError as error:
+        print(f"error: {error}, which is most often want of memory; use fewer --workers", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -4,40 +4,190 @@ Apart from `__main__`, because a spawned process finds its work by importing the
 """
 
 import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+import signal
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.util import find_spec
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.resource_tracker import ensure_running
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from datasets.faces import render, samples
 from datasets.pack import Value
 
-CHUNK = 16  # faces made by a process at a time
+VERSION = 2  # of the renderer: raised whenever the same seed gives other bytes
+COLUMNS = (
+    *("id", "image", "segmentation", "segments", "alpha", "foreground", "background", "depth", "normals"),
+    *("landmarks", "landmarks_contour", "landmarks_visible", "pupils", "gaze"),
+    *("intrinsics", "world_to_camera", "metadata"),
+)
 
 
-def generate_faces(count: int, *, size: int, domain: str, seed: int, workers: int) -> Iterator[dict[str, Value]]:
-    """`datasets.faces.samples(count, size=..., domain=..., seed=...)`, made by `workers` processes.
+AHEAD = 4  # samples of a process that wait to be taken
 
-    Raises ValueError as `samples` does, at the call, and BrokenProcessPool (a RuntimeError) when a process is killed.
+
+class WorkerError(RuntimeError):
+    """A process ended before its work was done: killed, or by an error that it has printed."""
+
+
+@dataclass(frozen=True)
+class FaceSet:
+    """A set of embedded faces. Face i is a function of everything here but `count` and `columns`.
+
+    domain     a ready population (studio, street, landmark_study) or a population file
+    panoramas  folder of equirectangular panoramas that give light and background, or None
+    columns    which of COLUMNS a sample has; `id` always
+    """
+
+    count: int
+    size: int
+    domain: str = "studio"
+    seed: int = 0
+    panoramas: Path | None = None
+    columns: tuple[str, ...] = COLUMNS
+
+    def __post_init__(self) -> None:
+        _check_installed()
+        from datasets.faces.render import SIZES
+
+        if self.count < 1:
+            raise ValueError(f"`count >= 1` must hold, but got {self.count}")
+        if not SIZES[0] <= self.size <= SIZES[1]:
+            raise ValueError(f"`size` must be {SIZES[0]} to {SIZES[1]} pixels, but got {self.size}")
+        if self.seed < 0:
+            raise ValueError(f"`seed >= 0` must hold, but got {self.seed}")
+        unknown = [name for name in self.columns if name not in COLUMNS]
+        if unknown or not self.columns:
+            got = repr(unknown[0]) if unknown else "none"
+            raise ValueError(f"columns must be of {', '.join(COLUMNS)}, but got {got}")
+        # A wrong population or panorama is told of here, before processes start.
+        _ = self.population, self.environments
+
+    @cached_property
+    def population(self) -> Any:
+        from datasets.faces import load_population
+
+        return load_population(self.domain)
+
+    @cached_property
+    def environments(self) -> Any:
+        from datasets.faces import Panoramas
+
+        return None if self.panoramas is None else Panoramas(self.panoramas)
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What a pack's manifest says of it."""
+        out = {"format": "faces", "version": VERSION, "count": self.count, "size": self.size, "seed": self.seed}
+        names = () if self.environments is None else self.environments.names
+        return {**out, "domain": self.domain, "panoramas": list(names)}
+
+    def face(self, i: int) -> dict[str, Value]:
+        """Sample i, see datasets.faces.render."""
+        from datasets.faces import render
+
+        names = () if self.environments is None else self.environments.names
+        words = np.random.SeedSequence((self.seed, i)).generate_state(1, np.uint64)
+        person = self.population.draw(int(words[0]), names)
+        with _threadpools().limit(limits=1):  # the order of a sum, and so its last bit, may hang on their number
+            sample = render(person, self.size, self.environments, self.population.labels)
+        stem = Path(self.domain).stem
+        kept = {name: sample[name] for name in COLUMNS if name in self.columns and name != "id"}
+        return {"id": f"{stem}-{self.seed}-{i:06d}", **kept}
+
+
+def generate_faces(faces: FaceSet, *, workers: int = 1) -> Generator[dict[str, Value]]:
+    """The samples of a set in order, made by `workers` processes; closing the generator ends them at once.
+
+    Raises ValueError at the call, and WorkerError when a process ends early.
     """
     if workers < 1:
         raise ValueError(f"`workers >= 1` must hold, but got {workers}")
-    alone = samples(count, size=size, domain=domain, seed=seed)
-    return alone if workers == 1 else _spread(count, partial(_face, size=size, domain=domain, seed=seed), workers)
+    return _spread(faces, min(workers, faces.count)) if workers > 1 else (faces.face(i) for i in range(faces.count))
 
 
-def _spread(count: int, face: partial, workers: int) -> Iterator[dict[str, Value]]:
+def _spread(faces: FaceSet, workers: int) -> Generator[dict[str, Value]]:
+    """Process k of n makes the faces k, k + n, k + 2 n ... and sends each through a pipe of its own.
+
+    Of multiprocessing's own pools the one ends only after what was begun, which may be a minute of compilation, and the
+    other waits forever for a process that was killed.
+    """
     context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=cv2.setNumThreads, initargs=(0,))
+    processes, links = [], []
     try:
-        yield from executor.map(face, range(count), chunksize=CHUNK)
+        for k in range(workers):
+            link, end = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(faces, range(k, faces.count, workers), end), daemon=True)
+            _start(process)
+            end.close()
+            processes.append(process)
+            links.append(link)
+        for i in range(faces.count):
+            try:
+                sample = links[i % workers].recv()
+            except EOFError:
+                processes[i % workers].join()
+                code = processes[i % workers].exitcode
+                raise WorkerError(f"the process of face {i} ended early with exit code {code}") from None
+            if isinstance(sample, Exception):
+                raise sample
+            yield sample
     finally:
-        executor.shutdown(cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join()
 
 
-def _face(i: int, *, size: int, domain: str, seed: int) -> dict[str, Value]:
-    """Sample i of `datasets.faces.samples`; a test holds the two together."""
-    words = np.random.SeedSequence((seed, i)).generate_state(1, np.uint64)
-    return {"id": f"{domain}-{seed}-{i:06d}", **render(int(words[0]), size=size, domain=domain)}
+def _start(process: BaseProcess) -> None:
+    """Starts a process that a Ctrl-C does not reach, not even while it imports: it is this one that ends it."""
+    ensure_running()  # or starting the first process would start it, which lets signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the new process inherits it
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(faces: FaceSet, numbers: range, end: Connection) -> None:
+    """Sends the samples `numbers`, of which a few may wait until they are taken, or the error that one met."""
+    cv2.setNumThreads(0)  # more than one thread a process would only wait for each other
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot read is an error of ours
+    waiting: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(1) as sender:
+        try:
+            for i in numbers:
+                waiting.append(sender.submit(end.send, faces.face(i)))
+                if len(waiting) > AHEAD:
+                    waiting.popleft().result()
+        except BrokenPipeError:
+            return  # nobody is there to take them
+        except (ValueError, OSError) as error:
+            sender.submit(end.send, error)
+
+
+@cache
+def _threadpools() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def _check_installed() -> None:
+    """Raises ValueError where the extra `faces` is not installed."""
+    absent = [name for name in ("anny", "numba", "threadpoolctl") if find_spec(name) is None]
+    if absent:
+        install = "pip install -c constraints.txt anny numba threadpoolctl"
+        raise ValueError(f"the embedded faces need {absent[0]}, which is not installed: {install}")
+
+
+def parse_columns(text: str | None) -> tuple[str, ...]:
+    """A comma-separated list of columns; all of them for None."""
+    return COLUMNS if text is None else tuple(name.strip() for name in text.split(",") if name.strip())

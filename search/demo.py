@@ -8,7 +8,7 @@ from rich.console import Console
 
 from datasets import Pack, PackError, write_pack
 from datasets.classes import FACE_CLASSES
-from datasets.generate import generate_faces
+from datasets.generate import FaceSet, generate_faces
 from search.cluster import ROOT
 from search.config import DataConfig, SearchConfig, load
 
@@ -27,13 +27,13 @@ PACKS = {
 def make_packs(folder: Path, console: Console) -> None:
     """Writes the demo's packs into a folder, leaving whole ones that are there as they are."""
     for name, (domain, count, seed) in PACKS.items():
-        source = {"format": "faces", "domain": domain, "seed": seed, "count": count, "size": SIZE}
-        if _is_whole(folder / name, source):
+        faces = FaceSet(count, SIZE, domain, seed, columns=("id", "image", "segmentation"))
+        if _is_whole(folder / name, faces.source):
             continue
         line = f"rendering {count} faces of domain {domain} into {folder / name}"
         console.print(line, highlight=False, soft_wrap=True)
-        rows = generate_faces(count, size=SIZE, domain=domain, seed=seed, workers=os.cpu_count() or 1)
-        write_pack(folder / name, rows, source=source, classes=FACE_CLASSES, overwrite=True)
+        rows = generate_faces(faces, workers=os.cpu_count() or 1)
+        write_pack(folder / name, rows, source=faces.source, classes=FACE_CLASSES, overwrite=True)
 
 
 def _is_whole(path: Path, source: dict[str, Any]) -> bool:

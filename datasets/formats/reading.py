@@ -56,12 +56,12 @@ def decode(path: Path, mode: str | None = None) -> np.ndarray:
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """A square uint8 image [S, S, 3] to [size, size, 3]: by area to a smaller size, bilinear to a larger one."""
+    """A square uint8 image [S, S, 3] or [S, S] to `size`: by area to a smaller size, bilinear to a larger one."""
     smaller = size < image.shape[0]
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 
 
 def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:
-    """A square uint8 label map [S, S] to [size, size]: each pixel takes the label under its centre."""
+    """A square map [S, S] or [S, S, C] to `size`: each pixel takes the label (or the value) under its centre."""
     centres = ((2 * np.arange(size) + 1) * labels.shape[0]) // (2 * size)
     return np.ascontiguousarray(labels[np.ix_(centres, centres)])

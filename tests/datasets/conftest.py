@@ -1,8 +1,10 @@
 """Small packs with contents that a test can compute again."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,3 +36,23 @@ def face_pack(tmp_path: Path) -> Callable[..., Pack]:
         return write_pack(tmp_path / name, faces(count, size, seed), source={"format": "test"}, classes=NINE)
 
     return make
+
+
+@pytest.fixture
+def command_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """command_line(*arguments): what `python -m datasets` does, in this process: exit status, stdout, stderr."""
+    from datasets.__main__ import main
+
+    def call(*arguments: Any) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["datasets", *map(str, arguments)])
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        capsys.readouterr()
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return int(ended.value.code or 0), *capsys.readouterr()
+
+    return call

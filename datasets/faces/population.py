@@ -1,0 +1,198 @@
+"""A population: the distributions that people and pictures are drawn from, as one short YAML file.
+
+A file has a mapping for each noun of person.py (identity, expression, pose, hair, ...) and, in it, a distribution for
+each field (distribution.py has the grammar of numbers and choices). What the fields mean is said where they are drawn
+(draw.py, setting.py). Besides:
+
+    base: studio          take every field that is not given here from another population (a ready name, or a path
+                          relative to this file); a field is replaced as a whole
+    series: 0             populations of one series share their random numbers: seed 7 is the same person in each, but
+                          for the fields that differ. Another series gives other people.
+    expression.groups     a list of {percent, intensity, names}: that share of the pictures shows one of the named
+                          expressions (all that expressions.py has, without names) at an intensity; the rest is neutral
+    identity.shape        {nose: 0.35, ...}: standard deviation of the local shapes' weights by family (shapes.py), 0
+                          where not named; identity.shape_mean {nose-hump: 0.2, ...} moves the mean of single shapes
+    labels                this domain's labelling habits: nose_outer skin|nose; glasses background|ignore; grow {class:
+                          thousandths of the frame's width by which the labeller draws it larger, negative: smaller}
+    percent               of a field's name ending in `_percent`: how often it happens, 0 to 100
+
+Ready ones lie in populations/: studio, street, landmark_study.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ValidationError
+
+from datasets.faces.distribution import unknown
+from datasets.faces.nouns import (
+    Backgrounds,
+    Cameras,
+    Clothing,
+    Expressions,
+    FacialHairs,
+    Frozen,
+    Hairs,
+    Identities,
+    Labels,
+    Lights,
+    Poses,
+    Worn,
+)
+from datasets.faces.person import Person
+from datasets.faces.shapes import ShapeSpread
+
+FOLDER = Path(__file__).resolve().parent / "populations"
+
+
+class PopulationError(ValueError):
+    """A population that cannot be drawn from; one line: file, field, value, what was expected."""
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"must be a whole number of at least 0, but got {value!r}")
+    return value
+
+
+class Population(Frozen):
+    """What a file says, complete."""
+
+    series: Annotated[int, BeforeValidator(_whole)] = 0
+    identity: Identities
+    expression: Expressions
+    pose: Poses
+    hair: Hairs
+    facial_hair: FacialHairs
+    accessories: Worn
+    clothes: Clothing
+    light: Lights
+    camera: Cameras
+    background: Backgrounds
+    labels: Labels = Labels()
+
+    @cached_property
+    def shapes(self) -> ShapeSpread:
+        return ShapeSpread.of(self.identity.shape, self.identity.shape_mean)
+
+    def draw(self, rng_seed: int, panoramas: Sequence[str] = ()) -> Person:
+        """Person number `rng_seed`, 0 to 2**64 - 1: a pure function of population, seed and the panoramas' names.
+
+        Every noun has a stream of random numbers of its own: changing one distribution changes no other noun, but that
+        hair, beard and brows follow the identity's age, sex and ethnicity, and the gaze the pose.
+        """
+        from datasets.faces.draw import draw
+
+        return draw(self, rng_seed, tuple(panoramas))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `off`, `on`, `yes` and `no` are words (a neckline is `off`) and no key is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def ready_populations() -> tuple[str, ...]:
+    """Names of the populations that come with this package."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+
+
+def load_population(name_or_path: str | Path) -> Population:
+    """Reads a ready population by name, or any by path. Raises PopulationError with one line on whatever is wrong."""
+    path = _find(name_or_path, Path())
+    return _validated(path, _read(path, ()))
+
+
+def _find(name_or_path: str | Path, folder: Path) -> Path:
+    text = str(name_or_path)
+    if text in ready_populations():
+        return FOLDER / f"{text}.yaml"
+    if isinstance(name_or_path, Path) or "/" in text or text.endswith((".yaml", ".yml")):
+        return folder / Path(text).expanduser()
+    raise PopulationError(f"{unknown('population', text, ready_populations())} (or give the path of a .yaml file)")
+
+
+def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
+    """The mapping of a file, with what its base gives filled in. `derived`: the files that led here."""
+    if path.resolve() in derived:
+        raise PopulationError(f"{path}: base: must not lead back to the file itself; take it out of one of them")
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise PopulationError(f"{path}: the population's file must exist, but there is none") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PopulationError(f"{path}: the population's file must be readable text, but: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise PopulationError(f"{path}: the population's file must be YAML, but{where}: {problem}") from None
+    if not isinstance(raw, dict):
+        shown = "nothing" if raw is None else type(raw).__name__
+        raise PopulationError(f"{path}: a population must be a mapping (identity:, pose: ...), but got {shown}")
+    if "base" not in raw:
+        return raw
+    base = raw.pop("base")
+    if not isinstance(base, str):
+        raise PopulationError(f"{path}: base: must be a ready population's name or a path, but got {base!r}")
+    try:
+        base_path = _find(base, path.parent)
+    except PopulationError as error:
+        raise PopulationError(f"{path}: base: {error}") from None
+    merged = _read(base_path, (*derived, path.resolve()))
+    _validated(base_path, merged)  # so that an error is told of the file that made it
+    for noun, fields in raw.items():
+        both = isinstance(fields, dict) and isinstance(merged.get(noun), dict)
+        merged[noun] = {**merged[noun], **fields} if both else fields
+    return merged
+
+
+def _validated(path: Path, raw: dict[str, Any]) -> Population:
+    try:
+        return Population.model_validate(raw)
+    except ValidationError as error:
+        raise PopulationError(f"{path}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem, unknown keys before others, as one line: field, what must hold, what was given."""
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    problem = problems[0]
+    at = [str(part) for part in problem["loc"] if part != "[key]"]
+    field, more = ".".join(at), f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if problem["type"] in ("extra_forbidden", "invalid_key"):
+        return f"{unknown('key', field, ['.'.join([*at[:-1], name]) for name in _fields_at(at[:-1])])}{more}"
+    if problem["type"] == "missing":
+        return f"{field} must be given, but it is absent; give it, or take the rest from `base: studio`{more}"
+    if problem["type"] == "value_error":
+        return f"{field}: {problem['msg'].removeprefix('Value error, ')}{more}"
+    if problem["type"] in ("model_type", "model_attributes_type"):
+        return f"{field}: must be a mapping of {', '.join(_fields_at(at))}, but got {problem['input']!r}{more}"
+    message = problem["msg"].replace("Input should be", "must be").replace("a valid tuple", "a list")
+    return f"{field}: {message}, but got {problem['input']!r}{more}"
+
+
+def _fields_at(at: list[str]) -> list[str]:
+    current: Any = Population
+    for part in at:
+        field = current.model_fields.get(part) if current is not None else None  # a list's index is no field
+        if field is not None:
+            annotation: Any = field.annotation
+            options = [annotation, *get_args(annotation)]
+            current = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+    return list(current.model_fields) if current is not None else []
