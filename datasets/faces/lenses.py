@@ -9,7 +9,7 @@ from datasets.faces.surface import Lamp, reflected
 
 HIDES = 0.5  # opacity from which what lies behind a lens is not seen
 GLOSS, ROUGH = 1.4, 0.12
-BRIGHTEST = 0.25  # of a reflection, so that a lens still looks like one before a bright window
+BRIGHTEST = 0.12  # of a reflection, so that a lens still looks like one before a bright window
 
 
 @kernel

@@ -34,8 +34,8 @@ TOLERANCE = 0.008  # metres that may lie before a landmark that counts as visibl
 
 
 def fineness(size: int) -> int:
-    """Fine pixels along a pixel's side: small pictures are sampled more finely, for the sake of their edges."""
-    return 4 if size <= 80 else 3 if size <= 160 else 2
+    """Fine pixels along a pixel's side, 2 to 4: small pictures are sampled more finely, for the sake of their edges."""
+    return min(4, max(2, 256 // size))
 
 
 def render(

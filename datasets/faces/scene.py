@@ -43,9 +43,9 @@ def load_body() -> Body:
     head = load_head()
     material = np.array([SKIN, TONGUE, TEETH, TEETH], np.uint8)[head.part]
     follows = follow_weights(head.canonical)
-    return Body(
-        head, ambient_occlusion(head.canonical, head.triangles, head.normals(head.canonical)), follows, material
-    )
+    # Darker than its share of the sky: of what lies in a fold, the camera sees the deep part.
+    occlusion = ambient_occlusion(head.canonical, head.triangles, head.normals(head.canonical)) ** 1.3
+    return Body(head, occlusion.astype(np.float32), follows, material)
 
 
 @dataclass(frozen=True)

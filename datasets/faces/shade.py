@@ -151,7 +151,7 @@ def _solid(  # type: ignore[no-untyped-def]
                     gloss *= (1.0 - h) * (1.0 - s)
                     if painted > PAINTED:
                         segment = HAIR
-                occlusion = max(occlusion**1.3, 0.18)
+                occlusion = max(occlusion, 0.18)
         elif kind == TONGUE:
             red, green, blue, gloss = 0.42, 0.15, 0.14, 0.9
             occlusion = closed = 0.55 * step(0.06, 0.15, z)

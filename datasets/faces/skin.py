@@ -78,6 +78,12 @@ def field_at(fields: np.ndarray, index: int, x: float, y: float) -> float:
 
 
 @kernel
+def _absorbed(density: float) -> float:
+    """About exp(-density) for the small densities of blood and melanin."""
+    return 1.0 / (1.0 + density + 0.5 * density * density)
+
+
+@kernel
 def skin_color(  # type: ignore[no-untyped-def]
     p: np.ndarray, fields: np.ndarray, table: np.ndarray, x: float, y: float, z: float, ears: float, footprint: float
 ):
@@ -103,36 +109,43 @@ def skin_color(  # type: ignore[no-untyped-def]
         spots = noise_at(table, x * 560.0 + oz, y * 560.0 + ox, z * 560.0 + oy)
         melanin += 0.45 * p[FRECKLES] * where * step(0.9, 1.7, spots)
     eye = -1.0
-    if front > 0.0:
+    if front > 0.0 and 0.69 < y < 0.77:
         eye = field_at(fields, 3, x, y)
         melanin += 0.16 * step(-0.016, -0.002, eye) * front  # sockets
         melanin += 0.10 * max(field_at(fields, 7, x, y), 0.0) * front * (0.4 + p[WRINKLES])
-    red *= np.exp(-0.55 * melanin - 0.02 * blood)
-    green *= np.exp(-0.95 * melanin - 0.42 * blood)
-    blue *= np.exp(-1.25 * melanin - 0.34 * blood)
+    red *= _absorbed(0.55 * melanin + 0.02 * blood)
+    green *= _absorbed(0.95 * melanin + 0.42 * blood)
+    blue *= _absorbed(1.25 * melanin + 0.34 * blood)
     if front <= 0.0:
         return red, green, blue, gloss
 
     soft = max(footprint, 0.0007)
-    lips = field_at(fields, 0, x, y)
-    amount = step(-soft, soft, lips) * 0.95
-    if amount > 0.0:
-        across = 1.0 + 0.06 * noise_at(table, x * 900.0 + ox, y * 120.0 + oy, oz)
-        red += (p[LIP] * across - red) * amount
-        green += (p[LIP + 1] * across - green) * amount
-        blue += (p[LIP + 2] * across - blue) * amount
-        gloss += (0.5 - gloss) * amount
-    above = field_at(fields, 1, x, y)
-    seam = np.exp(-((above / max(0.0009, 0.6 * footprint)) ** 2)) * step(-0.001, 0.001, lips)
-    dark = 1.0 - 0.55 * seam - 0.25 * max(field_at(fields, 6, x, y), 0.0)
-    nostril = step(-0.0009, 0.0009, field_at(fields, 5, x, y))
-    dark *= 1.0 - 0.82 * nostril
+    dark = 1.0
+    if 0.64 < y < 0.68:
+        lips = field_at(fields, 0, x, y)
+        amount = step(-soft, soft, lips) * 0.95
+        if amount > 0.0:
+            across = 1.0 + 0.06 * noise_at(table, x * 900.0 + ox, y * 120.0 + oy, oz)
+            red += (p[LIP] * across - red) * amount
+            green += (p[LIP + 1] * across - green) * amount
+            blue += (p[LIP + 2] * across - blue) * amount
+            gloss += (0.5 - gloss) * amount
+            above = field_at(fields, 1, x, y)
+            seam = np.exp(-((above / max(0.0009, 0.6 * footprint)) ** 2)) * step(-0.001, 0.001, lips)
+            dark -= 0.55 * seam
+            green, blue = green * (1.0 - 0.12 * seam), blue * (1.0 - 0.12 * seam)
+        dark -= 0.25 * max(field_at(fields, 6, x, y), 0.0)
+    elif y < 0.70:
+        dark -= 0.82 * step(-0.0009, 0.0009, field_at(fields, 5, x, y))
     if p[WRINKLES] > 0.0:
-        dark *= 1.0 - 0.22 * p[WRINKLES] * max(field_at(fields, 8, x, y), 0.0)
-        if y > 0.752:  # lines of the forehead
+        if y < 0.70:
+            dark *= 1.0 - 0.22 * p[WRINKLES] * max(field_at(fields, 8, x, y), 0.0)
+        elif y > 0.752:  # lines of the forehead
             wave = np.sin((y + 0.004 * np.cos(x * 60.0 + ox)) * 900.0 + 2.0 * coarse)
             dark *= 1.0 - 0.10 * p[WRINKLES] * step(0.55, 1.0, wave) * step(0.05, 0.02, ax)
-    red, green, blue = red * dark, green * dark * (1.0 - 0.12 * seam), blue * dark * (1.0 - 0.12 * seam)
+    red, green, blue = red * dark, green * dark, blue * dark
+    if y < 0.70:
+        return red, green, blue, gloss
 
     # The brow's hairs: streaks that run outward and, near the middle, up.
     brow = field_at(fields, 2, x, y) + (p[BROW_THICKNESS] - 1.0) * 0.0024

@@ -60,7 +60,9 @@ def reflected(albedo, normal, view, gloss, rough, occlusion, wrap, lamp, lit):  
         half = max((nx * hx + ny * hy + nz * hz) / (np.sqrt(hx * hx + hy * hy + hz * hz) + 1e-9), 0.0)
         # Blinn and Phong's lobe of about the width of Beckmann's, normalised (Walter et al. 2007).
         power = 2.0 / (rough * rough * rough * rough) - 2.0
-        shine = gloss * fresnel * (power + 8.0) / (8.0 * np.pi) * half**power * max(facing, 0.0) * lit
+        shine = 0.0
+        if facing > 0.0 and power * (1.0 - half) < 12.0:  # beyond, the lobe is less than 1e-5 of its peak
+            shine = gloss * fresnel * (power + 8.0) / (8.0 * np.pi) * half**power * facing * lit
         rx, ry, rz = 2 * toward * nx - view[0], 2 * toward * ny - view[1], 2 * toward * nz - view[2]
         if rough > MIRROR:
             mr, mg, mb = sh_irradiance(lamp.sh, rx, ry, rz)
