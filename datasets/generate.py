@@ -182,10 +182,11 @@ def _threadpools() -> Any:
 
 def _check_installed() -> None:
     """Raises ValueError where the extra `faces` is not installed."""
-    absent = [name for name in ("anny", "numba", "threadpoolctl") if find_spec(name) is None]
+    from datasets.faces.compiled import INSTALL  # tells of numba itself
+
+    absent = [name for name in ("anny", "threadpoolctl") if find_spec(name) is None]
     if absent:
-        install = "pip install -c constraints.txt anny numba threadpoolctl"
-        raise ValueError(f"the embedded faces need {absent[0]}, which is not installed: {install}")
+        raise ValueError(f"the embedded faces need {absent[0]}, which is not installed: {INSTALL}")
 
 
 def parse_columns(text: str | None) -> tuple[str, ...]:

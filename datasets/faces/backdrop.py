@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets.faces.canvas import Canvas, Color
 from datasets.faces.light import illuminate
 from datasets.faces.panorama import WIDTH, Panoramas
 from datasets.faces.person import Background, Light
-from datasets.faces.scenery import Canvas, Color, place
+from datasets.faces.scenery import place
 
 _Floats = NDArray[np.float32]
 

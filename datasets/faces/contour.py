@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from datasets.faces.head import load_head
-from datasets.faces.raster import NOTHING, draw_triangles
+from datasets.faces.raster import NOTHING, Buffer, draw_triangles
 
 JAW = 17
 STEPS = 28
@@ -38,11 +38,9 @@ def load_candidates() -> Candidates:
     screen[:, 0] = side / 2 + head.canonical[:, 0] * SCALE
     screen[:, 1] = side / 2 - (head.canonical[:, 1] - MIDDLE[1]) * SCALE
     screen[:, 2] = head.canonical[:, 2] + 10.0
-    near = np.zeros((side, side), np.float32)
-    u, v = near.copy(), near.copy()
-    code = np.full((side, side), NOTHING, np.int32)
+    code, u, v, _ = buffer = Buffer.empty(side)
     skin = head.triangles[head.part == 0]
-    draw_triangles(screen, skin, 0, True, code, u, v, near)
+    draw_triangles(screen, skin, 0, True, *buffer)
     jaw = head.landmarks[:JAW]
     arms = head.canonical[jaw, :2] - MIDDLE
     vertices = np.empty((JAW, STEPS, 3), np.int32)

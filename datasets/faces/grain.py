@@ -6,7 +6,8 @@ import numpy as np
 
 from datasets.faces.compiled import kernel
 
-SIDE = 64  # of the table, which repeats
+SIDE = 64  # of the table, which repeats; a power of 2
+LAST = SIDE - 1
 
 
 @cache
@@ -20,8 +21,8 @@ def noise_at(table: np.ndarray, x: float, y: float, z: float) -> float:
     """Noise of about unit deviation at a place, one lattice cell a unit; trilinear, zero mean."""
     fx, fy, fz = np.floor(x), np.floor(y), np.floor(z)
     tx, ty, tz = x - fx, y - fy, z - fz
-    ix, iy, iz = int(fx) & 63, int(fy) & 63, int(fz) & 63
-    jx, jy, jz = (ix + 1) & 63, (iy + 1) & 63, (iz + 1) & 63
+    ix, iy, iz = int(fx) & LAST, int(fy) & LAST, int(fz) & LAST
+    jx, jy, jz = (ix + 1) & LAST, (iy + 1) & LAST, (iz + 1) & LAST
     a = table[ix, iy, iz] * (1 - tz) + table[ix, iy, jz] * tz
     b = table[ix, jy, iz] * (1 - tz) + table[ix, jy, jz] * tz
     c = table[jx, iy, iz] * (1 - tz) + table[jx, iy, jz] * tz

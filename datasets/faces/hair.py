@@ -16,6 +16,7 @@ from datasets.faces.geometry import Strands
 from datasets.faces.hairline import above_hairline, pack_hair
 from datasets.faces.head import Head, load_head
 from datasets.faces.hull import carry, load_hull, on_surface, spread_evenly
+from datasets.faces.locks import Grown
 from datasets.faces.person import Person
 from datasets.faces.strands import CHANCES, grow_strands
 from datasets.faces.styles import style_of
@@ -27,7 +28,6 @@ CANDIDATES = 16_000
 LOCKS = 420
 GREY = (0.52, 0.51, 0.49)  # linear RGB of a strand without pigment
 SEGMENT = SEGMENTS.index("hair")
-Grown = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # points, outward, depth and follows of Strands
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def grow(head: Head, neutral: np.ndarray, person: Person, fineness: float) -> St
     finer = float(np.clip(fineness, 0.5, 3.0)) ** 0.6
     table, hull = scalp_roots(), load_hull()
     count = int(0.5 * style.count * finer * (0.6 + 0.4 * hair.density))
-    rng = np.random.Generator(np.random.Philox(key=hair.seed))
+    rng = np.random.Generator(np.random.Philox(key=[hair.seed, 8]))  # 9 is hairline.py's, 10 styles.py's
     chosen, edge = _choose(table.place, pack_hair(person), count)
     moved = hull.displacement(head, neutral)
     roots = table.place[chosen]
@@ -132,7 +132,7 @@ def _grown(
     rng: np.random.Generator,
 ) -> Grown:
     n = 2 * len(roots)
-    out = (
+    out = Grown(
         np.empty((n, points, 3), np.float32),
         np.empty((n, points, 3), np.float32),
         np.empty((n, points), np.float32),
@@ -141,7 +141,7 @@ def _grown(
     chance = rng.random((len(roots), CHANCES), np.float32)
     lock_chance = rng.random((len(lock_place), CHANCES), np.float32)
     exact = Comb(*(float(value) for value in comb))
-    grow_strands(roots, shift, edge, lock, lock_place, chance, lock_chance, exact, load_hull().distance, moved, *out)
+    grow_strands(roots, shift, edge, lock, lock_place, chance, lock_chance, exact, load_hull().distance, moved, out)
     return out
 
 
@@ -158,7 +158,8 @@ def _bun(style: Style, moved: np.ndarray, count: int, rng: np.random.Generator) 
     """A bun on the person's head."""
     points, outward, depth = wind_bun(style, count, rng)
     flat = points.reshape(-1, 3)
-    return (flat + _offsets(flat, moved)).reshape(points.shape), outward, depth, np.ones(depth.shape, np.float32)
+    carried = (flat + _offsets(flat, moved)).reshape(points.shape)
+    return Grown(carried, outward, depth, np.ones(depth.shape, np.float32))
 
 
 def _nearest(places: np.ndarray, points: np.ndarray) -> np.ndarray:

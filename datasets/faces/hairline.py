@@ -10,9 +10,10 @@ import numpy as np
 
 from datasets.faces.compiled import kernel
 from datasets.faces.person import Person
+from datasets.faces.skin import step
 
 STEP = 3  # degrees of azimuth between two heights of the line
-HEADER = 8  # what stands before the heights: see pack_hair
+HEADER = 5  # what stands before the heights: see pack_hair
 # Azimuth in degrees (0 is the face, 90 an ear, 180 the nape) and height in metres on the base head.
 LINE = (
     *((0, 0.799), (12, 0.799), (25, 0.797), (34, 0.791), (42, 0.780), (48, 0.767), (54, 0.751), (60, 0.736)),
@@ -27,10 +28,10 @@ def pack_hair(person: Person) -> np.ndarray:
     """What `scalp` needs of a person, float32 [HEADER + 360 / STEP + 1].
 
     0 paint, 1 softness of the border in metres, 2 how far the sides fade out in metres, 3 and 4 place and strength of
-    the parting, 5 thinning, 6 and 7 unused; then the line's heights from -180 degrees (the subject's right) to 180.
+    the parting; then the line's heights from -180 degrees (the subject's right) to 180.
     """
     hair = person.hair
-    rng = np.random.Generator(np.random.Philox(key=hair.seed, counter=1))
+    rng = np.random.Generator(np.random.Philox(key=[hair.seed, 9]))  # see hair.py
     azimuth = np.arange(-180, 181, STEP, dtype=np.float64)
     flat = np.abs(azimuth)
     line = np.interp(flat, *np.array(LINE, np.float64).T)
@@ -50,7 +51,7 @@ def pack_hair(person: Person) -> np.ndarray:
         fade = 0.03
         line = np.where(flat < 60, np.maximum(line, 0.83), line)
     parting = 0.35 if hair.style in PARTED else 0.0
-    header = (full, 0.004, fade, hair.part, parting, 1 - hair.density, 0.0, 0.0)
+    header = (full, 0.004, fade, hair.part, parting)
     return np.array([*header, *line], np.float32)
 
 
@@ -58,9 +59,9 @@ def pack_hair(person: Person) -> np.ndarray:
 def above_hairline(x: float, y: float, z: float, hair: np.ndarray) -> float:
     """Height in metres of a place on the base head above the hairline; negative is bare skin."""
     turn = (np.arctan2(x, z - 0.045) + np.pi) * (180.0 / np.pi / 3.0)
-    i = min(int(turn), len(hair) - 10)
+    i = min(int(turn), len(hair) - HEADER - 2)
     share = turn - i
-    return y - (hair[8 + i] * (1.0 - share) + hair[9 + i] * share)
+    return y - (hair[HEADER + i] * (1.0 - share) + hair[HEADER + i + 1] * share)
 
 
 @kernel
@@ -72,8 +73,7 @@ def scalp(x: float, y: float, z: float, hair: np.ndarray) -> float:
     soft = hair[1]
     if above <= -soft:
         return 0.0
-    share = min((above + soft) / (3.0 * soft), 1.0)
-    out = hair[0] * share * share * (3.0 - 2.0 * share)
+    out = hair[0] * step(-soft, 2.0 * soft, above)
     if hair[2] > 0.0 and y < 0.80:
         out *= min(0.25 + 0.75 * max(above, 0.0) / hair[2], 1.0)
     if hair[4] > 0.0 and y > 0.79:

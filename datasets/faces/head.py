@@ -52,16 +52,12 @@ class Head:
     triangles: np.ndarray  # int32 [T, 3]
     part: np.ndarray  # uint8 [T], index of PARTS
     landmarks: np.ndarray  # int32 [68], vertices
-    masks: dict[str, np.ndarray]  # float32 [V]: lips, ears, eyelids, inside-mouth
-    lashes: dict[str, np.ndarray]  # int32 [n, 2] (root, tip) vertices: upper_right, upper_left, lower_right, lower_left
+    masks: dict[str, np.ndarray]  # float32 [V], 0 to 1: ears, inside-mouth
+    lashes: dict[str, np.ndarray]  # int32 [n, 2] (root, tip) vertices; r and l the eye, 1 lower and 2 upper lid
     shapes: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]  # of Identity.shape: targets below and above zero
     units: tuple[str, ...]  # of Expression.units
     targets: Targets
     eyeballs: tuple[np.ndarray, np.ndarray]  # vertices of the right and of the left eyeball
-
-    @property
-    def shape_names(self) -> tuple[str, ...]:
-        return tuple(self.shapes)
 
     def sculpt(self, identity: Identity) -> np.ndarray:
         """Neutral vertices of a person, float32 [V, 3]. Raises ValueError for a shape that the model has not."""
@@ -131,10 +127,7 @@ def load_head() -> Head:
     local, shapes = local_shapes(folder / "mpfb2/targets")
     macro = {name: folder / f"mpfb2/targets/macrodetails/{name}.target.gz" for name in _macro_names()}
     units = {path.stem: path for path in sorted((folder / "faceunits01/targets/faceunits").glob("*.target"))}
-    masks = {
-        name: read_mask(folder / "mpfb2/textures", name, base.texture[keep])
-        for name in ("lips", "ears", "eyelids", "inside-mouth")
-    }
+    masks = {name: read_mask(folder / "mpfb2/textures", name, base.texture[keep]) for name in ("ears", "inside-mouth")}
     return Head(
         canonical=np.ascontiguousarray(vertices[keep], np.float32),
         triangles=np.ascontiguousarray(np.concatenate(triangles)),

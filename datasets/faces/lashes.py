@@ -9,7 +9,6 @@ from datasets.faces.head import load_head
 from datasets.faces.person import Person
 from datasets.segments import SEGMENTS
 
-PER_LID = 44
 POINTS = 4
 
 

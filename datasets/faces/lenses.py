@@ -4,7 +4,7 @@ import numpy as np
 
 from datasets.faces.compiled import kernel
 from datasets.faces.raster import NOTHING, Buffer, scatter
-from datasets.faces.shade import COLOR, Solids
+from datasets.faces.shade import COLOR, NORMAL, Solids
 from datasets.faces.surface import Lamp, reflected
 
 HIDES = 0.5  # opacity from which what lies behind a lens is not seen
@@ -43,9 +43,9 @@ def glaze(  # type: ignore[no-untyped-def]
             of = solids.attributes
             a, b, c = solids.triangles[t, 0], solids.triangles[t, 1], solids.triangles[t, 2]
             nx, ny, nz = (
-                wa * of[a, 0] + wb * of[b, 0] + wc * of[c, 0],
-                wa * of[a, 1] + wb * of[b, 1] + wc * of[c, 1],
-                wa * of[a, 2] + wb * of[b, 2] + wc * of[c, 2],
+                wa * of[a, NORMAL] + wb * of[b, NORMAL] + wc * of[c, NORMAL],
+                wa * of[a, NORMAL + 1] + wb * of[b, NORMAL + 1] + wc * of[c, NORMAL + 1],
+                wa * of[a, NORMAL + 2] + wb * of[b, NORMAL + 2] + wc * of[c, NORMAL + 2],
             )
             length = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
             if nx * view[0] + ny * view[1] + nz * view[2] < 0.0:

@@ -3,11 +3,24 @@
 Strands of one lock share its waves and gather towards its tip.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from datasets.faces.comb import Comb
 from datasets.faces.compiled import kernel
 from datasets.faces.hull import carry
+from datasets.faces.skin import step
+
+
+class Grown(NamedTuple):
+    """What is written of strands, named as in geometry.Strands: points and outward float32 [n, k, 3], depth and follows
+    float32 [n, k]; or of one strand, without n."""
+
+    points: np.ndarray
+    outward: np.ndarray
+    depth: np.ndarray
+    follows: np.ndarray
 
 
 @kernel
@@ -22,12 +35,10 @@ def lay(
     mine: np.ndarray,
     comb: Comb,
     moved: np.ndarray,
-    points: np.ndarray,
-    outward: np.ndarray,
-    depth: np.ndarray,
-    follows: np.ndarray,
+    out: Grown,
 ) -> None:
     """Spreads a strand's points evenly over its way, waves and gathers it, and carries it to the person's head."""
+    points, outward, depth, follows = out
     k = len(way)
     last = int(ends)
     total = way[last, 6] + (ends - last) * (way[min(last + 1, k - 1), 6] - way[last, 6]) + 1e-6
@@ -73,8 +84,7 @@ def lay(
         my = ay + (by - ay) * t + near * shift[1]
         mz = az + (bz - az) * t + near * shift[2]
         follows[j] = follow(y, z)
-        far = along / total
-        gather = comb.clump * far * far * (3.0 - 2.0 * far)
+        gather = comb.clump * step(0.0, total, along)
         x += off[0] - gather * ox
         y += off[1] - gather * oy
         z += off[2] - gather * oz
@@ -94,10 +104,10 @@ def lay(
             cosine, sine = np.cos(angle), np.sin(angle)
             cosine /= np.sqrt(ex * ex + ey * ey + ez * ez + 1e-12)
             grown = radius * min(along * 40.0, 1.0)
-            aside, out = grown * cosine, grown * (lean + sine)
-            x += aside * ex + out * fx
-            y += aside * ey + out * fy
-            z += aside * ez + out * fz
+            aside, away = grown * cosine, grown * (lean + sine)
+            x += aside * ex + away * fx
+            y += aside * ey + away * fy
+            z += aside * ez + away * fz
             nx += 0.5 * (cosine * ex + sine * fx)
             ny += 0.5 * (cosine * ey + sine * fy)
             nz += 0.5 * (cosine * ez + sine * fz)
@@ -118,5 +128,4 @@ def _place(ends: float, share: float, k: int) -> tuple[int, float]:
 @kernel
 def follow(y: float, z: float) -> float:
     """What the neck's skin does at this height: pose.follow_weights."""
-    t = min(max((y + 0.35 * (z - 0.03) - 0.515) * (1.0 / 0.110), 0.0), 1.0)
-    return t * t * (3.0 - 2.0 * t)
+    return step(0.515, 0.625, y + 0.35 * (z - 0.03))

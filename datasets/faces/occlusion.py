@@ -7,7 +7,7 @@ which nothing covers it, weighted by the cosine to its normal (Langer and Buelth
 
 import numpy as np
 
-from datasets.faces.raster import NOTHING, draw_triangles
+from datasets.faces.raster import Buffer, draw_triangles
 
 DIRECTIONS = 128
 SIDE = 320  # pixels of a view
@@ -26,13 +26,12 @@ def ambient_occlusion(vertices: np.ndarray, triangles: np.ndarray, normals: np.n
         screen[:, 0] = SIDE / 2 + turned[:, 0] * (SIDE / 2 / REACH)
         screen[:, 1] = SIDE / 2 - turned[:, 1] * (SIDE / 2 / REACH)
         screen[:, 2] = turned[:, 2] + 10.0  # orthographic: larger is nearer
-        near = np.zeros((SIDE, SIDE), np.float32)
-        code = np.full((SIDE, SIDE), NOTHING, np.int32)
-        draw_triangles(screen.astype(np.float32), triangles, 0, True, code, near.copy(), near.copy(), near)
+        buffer = Buffer.empty(SIDE)
+        draw_triangles(screen.astype(np.float32), triangles, 0, True, *buffer)
         column = np.clip(screen[:, 0].astype(int), 0, SIDE - 1)
         row = np.clip(screen[:, 1].astype(int), 0, SIDE - 1)
         facing = np.maximum(normals @ direction, 0.0)
-        open_there = screen[:, 2] > near[row, column] - 0.004
+        open_there = screen[:, 2] > buffer.near[row, column] - 0.004
         seen += facing * open_there
         total += facing
     return (seen / np.maximum(total, 1e-9)).astype(np.float32)

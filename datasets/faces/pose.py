@@ -14,6 +14,7 @@ from datasets.faces.raster import project
 
 PIVOT = np.array([0.0, 0.600, 0.020], np.float32)  # head space: the middle of the neck
 SENSOR = 36.0  # millimetres, width
+NEAREST = 0.30  # metres: nobody holds a camera nearer to a face
 MARGIN = 0.03  # of the frame, that the landmarks stay inside of
 
 
@@ -56,7 +57,7 @@ def stand(pose: Pose, camera: Camera, landmarks: np.ndarray) -> Placement:
     """Places a head so that its face is as large and as central as the camera says, and wholly in the frame.
 
     landmarks float32 [68, 3] in head space, of the expression. A face that would reach over the frame's edge is moved
-    in, and moved away where it is too large.
+    in, and away from the camera, until it does not; nor does a camera come nearer to it than NEAREST.
     """
     head = _rotation(pose.yaw, pose.pitch, pose.roll + camera.roll)
     torso = _rotation(pose.body * pose.yaw, 0.35 * pose.body * pose.pitch, 0.5 * pose.body * pose.roll + camera.roll)
@@ -64,21 +65,21 @@ def stand(pose: Pose, camera: Camera, landmarks: np.ndarray) -> Placement:
     focal = camera.focal / SENSOR
     turned = (landmarks - PIVOT) @ head.T
     brows, chin = landmarks[17:27].mean(0), landmarks[8]
-    distance = focal * float(np.linalg.norm(brows - chin)) / camera.face_height
+    asked = focal * float(np.linalg.norm(brows - chin)) / camera.face_height
+    distance = max(asked, NEAREST)
     middle = (turned[17:27].mean(0) + turned[8]) / 2
     center = np.array(camera.center, np.float64)
-    for _ in range(12):
+    while True:
         ray = np.array([(center[0] - 0.5) / focal, (0.5 - center[1]) / focal, -1.0])
         translation = distance * ray - middle
         screen = project((turned + translation).astype(np.float32), focal, 0.5)[:, :2]
         low, high = screen.min(0), screen.max(0)
-        if (high - low).max() > 1 - 2 * MARGIN:
-            distance *= 1.05
-            continue
         shift = np.maximum(MARGIN - low, 0.0) - np.maximum(high - (1 - MARGIN), 0.0)
         if not shift.any():
             break
         center += shift
+        # A face too large for the frame, or one that is seen too obliquely for a shift to end, goes further away.
+        distance *= 1.03
     return Placement(torso, head, between, translation.astype(np.float32), focal)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from datasets.faces.compiled import kernel
 
 NOTHING = -1
+NEAREST = 1 / 0.05  # 1/depth: what reaches nearer to the camera than 5 cm is not drawn
 EYE = 1 << 24
 STRAND = 1 << 25
 
@@ -58,7 +59,10 @@ def draw_triangles(
     v: np.ndarray,
     near: np.ndarray,
 ) -> None:
-    """Draws triangles int32 [T, 3] of projected vertices [V, 3] as codes from `first` on; `cull` leaves out backs."""
+    """Draws triangles int32 [T, 3] of projected vertices [V, 3] as codes from `first` on; `cull` leaves out backs.
+
+    Triangles with a corner behind the camera, or nearer than NEAREST, are left out.
+    """
     height, width = near.shape
     for t in range(len(triangles)):
         a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
@@ -66,6 +70,8 @@ def draw_triangles(
         bx, by, bn = screen[b, 0], screen[b, 1], screen[b, 2]
         cx, cy, cn = screen[c, 0], screen[c, 1], screen[c, 2]
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if min(an, bn, cn) <= 0.0 or max(an, bn, cn) > NEAREST:
+            continue
         # Rows run downwards: a triangle that is counter-clockwise to the eye has a negative area here.
         if area == 0.0 or (cull and area > 0.0):
             continue

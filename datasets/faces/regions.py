@@ -2,7 +2,7 @@
 
 The outlines of lips and eyes go through the landmarks' own vertices, so that segments, paint and landmarks agree
 for any identity, expression and pose. They are baked into maps over canonical x and y, which the shading kernel reads;
-what lies behind the front (`z` below `front_depth`), such as ears, neck and scalp, is told apart by position alone.
+what lies behind the front, such as ears, neck and scalp, is told apart by position alone (`segment_at`).
 Names are the Face API's (datasets/segments.py); `_left` is the subject's left, x > 0.
 """
 
@@ -20,7 +20,7 @@ from datasets.segments import SEGMENTS
 LEFT, TOP = -0.090, 0.850  # metres, canonical position of the maps' corner
 SCALE = 3000.0  # map pixels per metre
 WIDTH, HEIGHT = 540, 840
-FIELDS = ("lips", "seam", "brow", "eye", "nose", "nostril", "mouth_corner", "undereye", "fold")
+FIELDS = LIPS, SEAM, BROWS, EYES, NOSTRILS, CORNERS, UNDER, FOLDS = tuple(range(8))  # of Atlas.fields
 
 _ID = {name: np.uint8(i) for i, name in enumerate(SEGMENTS)}
 HEAD, NECK, SHOULDERS, BODY, EAR_LEFT, EAR_RIGHT, MOUTHBAG = (
@@ -49,8 +49,8 @@ class Atlas:
     """The baked maps, row 0 at canonical y = TOP, column 0 at x = LEFT, SCALE pixels a metre.
 
     ids     uint8 [HEIGHT, WIDTH], segment of the front
-    fields  float32 [len(FIELDS), HEIGHT, WIDTH]: signed distance in metres, positive inside, of lips, brow, eye, nose
-            and nostril; `seam`: metres above the line where the lips meet; the others: weights, 0 to 1
+    fields  float32 [len(FIELDS), HEIGHT, WIDTH]: signed distance in metres, positive inside, of LIPS, BROWS,
+            EYES and NOSTRILS; SEAM: metres above the line where the lips meet; the others: weights, 0 to 1
     """
 
     ids: np.ndarray
@@ -97,7 +97,7 @@ def load_atlas() -> Atlas:
     corner = np.exp(-(((np.abs(x) - 26.5) / 4) ** 2) - (((y - 661.5) / 3) ** 2))
     under = _soft(_signed(np.array(UNDEREYE))) + _soft(_signed(_mirrored(np.array(UNDEREYE))))
     fold = _soft(_signed(np.array(SMILE_LINE)), 2e-3) + _soft(_signed(_mirrored(np.array(SMILE_LINE))), 2e-3)
-    layers = [lip_field, above, brow_field, eye_field, _signed(nose), nostrils, corner, under, fold]
+    layers = [lip_field, above, brow_field, eye_field, nostrils, corner, under, fold]
     return Atlas(ids, np.ascontiguousarray(np.stack(layers), np.float32))
 
 

@@ -54,7 +54,9 @@ def render(
                     points, also of hidden ones; landmarks_contour has the jaw on the visible outline
     landmarks_visible  uint8 [68]: in the frame, and nothing before it
     pupils, gaze    float32 [2, 2] pixels and [2, 3] unit vectors in camera space, of the subject's right and left eye
-    intrinsics      float32 [3, 3] pixels; world_to_camera float32 [4, 4], of the space in which the torso stands
+    intrinsics      float32 [3, 3] pixels, as the Face API's: K (x, -y, -z) counts from the picture's corner, half a
+                    pixel more than the landmarks
+    world_to_camera float32 [4, 4], of the space in which the torso stands
     metadata        str, JSON: the person as it was drawn
 
     Raises ValueError for a size outside 16 to 1024.
@@ -112,13 +114,16 @@ def render(
 
 
 def _locks(
-    scene: Scene, neutral: np.ndarray, posed: np.ndarray, person: Person, fineness: float
+    scene: Scene, neutral: np.ndarray, posed: np.ndarray, person: Person, detail: float
 ) -> tuple[Locks, np.ndarray]:
-    """Hair, beard and lashes, all with as many points a strand as the longest have, and which points are covered."""
+    """Hair, beard and lashes, all with as many points a strand as the longest have, and which points are covered.
+
+    detail  the picture's side over 128 pixels: larger pictures get more strands
+    """
     head = scene.head
     grown = [
-        grow(head, neutral, person, fineness),
-        grow_beard(head, posed, person, fineness),
+        grow(head, neutral, person, detail),
+        grow_beard(head, posed, person, detail),
         grow_lashes(posed, person),
     ]
     parts = [strands for strands in grown if strands is not None]
@@ -162,6 +167,7 @@ def _lamp(scene: Scene, locks: Locks, light: Illumination) -> Lamp:
     middle = scene.landmarks[27] - scene.placement.head[:, 2] * np.float32(0.06)
     solid = scene.solids.triangles[: scene.opaque_triangles]
     cast = shadow.cast(light.direction, middle, scene.vertices, solid, locks.points)
+    # A penumbra as of something 4 cm before the surface, and never sharper than half a texel of the map.
     spread = 0.04 * float(np.tan(np.radians(light.softness))) + 0.0012
     lx, ly, lz = light.direction.tolist()
     red, green, blue = light.key.tolist()

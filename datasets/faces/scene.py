@@ -17,6 +17,7 @@ from datasets.faces.shade import (
     COLOR,
     EARS,
     INSIDE,
+    NORMAL,
     OCCLUSION,
     SKIN,
     TEETH,
@@ -73,7 +74,7 @@ def build(person: Person) -> tuple[Scene, np.ndarray, np.ndarray]:
     worn = sorted(wear(head, neutral, posed, person), key=lambda mesh: bool((mesh.opacity < 1).any()))
     vertices = [placement.place(posed, body.follows)]
     attributes = [np.zeros((len(posed), ATTRIBUTES), np.float32)]
-    attributes[0][:, 0:3] = vertex_normals(vertices[0], head.triangles)
+    attributes[0][:, NORMAL : NORMAL + 3] = vertex_normals(vertices[0], head.triangles)
     attributes[0][:, CANONICAL : CANONICAL + 3] = head.canonical
     attributes[0][:, OCCLUSION] = body.occlusion
     attributes[0][:, EARS], attributes[0][:, INSIDE] = head.masks["ears"], head.masks["inside-mouth"]
@@ -127,7 +128,7 @@ def place_strands(strands: Strands, placement: Placement) -> tuple[np.ndarray, n
 
 def _worn_attributes(mesh: Mesh, placed: np.ndarray) -> np.ndarray:
     out = np.zeros((len(placed), ATTRIBUTES), np.float32)
-    out[:, 0:3] = vertex_normals(placed, mesh.triangles)
+    out[:, NORMAL : NORMAL + 3] = vertex_normals(placed, mesh.triangles)
     out[:, OCCLUSION] = 1.0
     out[:, COLOR : COLOR + 3] = mesh.color
     return out

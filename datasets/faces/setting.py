@@ -8,6 +8,7 @@ import colorsys
 import math
 from bisect import bisect_right
 
+from datasets.faces.camera import linear_from_srgb
 from datasets.faces.distribution import Stream
 from datasets.faces.nouns import Backgrounds, Cameras, Clothing, Lights, Worn
 from datasets.faces.person import Accessories, Background, Camera, Clothes, Light, Vector
@@ -120,7 +121,7 @@ def color(palette: str, stream: Stream) -> Vector:
     i = min(bisect_right(HUE_SHARES, u), len(HUES) - 1)
     hue = HUES[i - 1] + (HUES[i] - HUES[i - 1]) * (u - HUE_SHARES[i - 1]) / (HUE_SHARES[i] - HUE_SHARES[i - 1])
     encoded = colorsys.hsv_to_rgb(hue, stream.between(*saturation), stream.between(*value))
-    return _rgb(*(v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in encoded))
+    return _rgb(*linear_from_srgb(encoded).tolist())
 
 
 def white_of(kelvin: float) -> Vector:

@@ -110,9 +110,9 @@ def _solid(  # type: ignore[no-untyped-def]
     wa = 1.0 - wb - wc
     of = solids.attributes
     kind = solids.material[t]
-    nx = wa * of[a, 0] + wb * of[b, 0] + wc * of[c, 0]
-    ny = wa * of[a, 1] + wb * of[b, 1] + wc * of[c, 1]
-    nz = wa * of[a, 2] + wb * of[b, 2] + wc * of[c, 2]
+    nx = wa * of[a, NORMAL] + wb * of[b, NORMAL] + wc * of[c, NORMAL]
+    ny = wa * of[a, NORMAL + 1] + wb * of[b, NORMAL + 1] + wc * of[c, NORMAL + 1]
+    nz = wa * of[a, NORMAL + 2] + wb * of[b, NORMAL + 2] + wc * of[c, NORMAL + 2]
     length = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-9
     if kind == WORN and nx * view[0] + ny * view[1] + nz * view[2] < 0.0:
         length = -length  # the back of a sheet
@@ -126,9 +126,9 @@ def _solid(  # type: ignore[no-untyped-def]
         segment = solids.segment[t]
         closed = 1.0
     else:
-        x = wa * of[a, 3] + wb * of[b, 3] + wc * of[c, 3]
-        y = wa * of[a, 4] + wb * of[b, 4] + wc * of[c, 4]
-        z = wa * of[a, 5] + wb * of[b, 5] + wc * of[c, 5]
+        x = wa * of[a, CANONICAL] + wb * of[b, CANONICAL] + wc * of[c, CANONICAL]
+        y = wa * of[a, CANONICAL + 1] + wb * of[b, CANONICAL + 1] + wc * of[c, CANONICAL + 1]
+        z = wa * of[a, CANONICAL + 2] + wb * of[b, CANONICAL + 2] + wc * of[c, CANONICAL + 2]
         rough, wrap = 0.50, 0.30
         closed = 1.0  # what of the key comes into the mouth
         if kind == SKIN:

@@ -1,15 +1,28 @@
-"""What colour the skin is at a canonical position: complexion, lips, brows, lashes, freckles and stubble.
+"""What colour the skin is at a canonical position: complexion, freckles, lips, brows and the line of the lashes.
 
 Paint follows the outlines of regions.py, so it lies where the labels and landmarks say. Colours are linear RGB albedo.
 """
 
 import numpy as np
 
-from datasets.faces.camera import linear_from_srgb
 from datasets.faces.compiled import kernel
 from datasets.faces.grain import noise_at
 from datasets.faces.person import Person
-from datasets.faces.regions import HEIGHT, LEFT, SCALE, TOP, WIDTH
+from datasets.faces.regions import (
+    BROWS,
+    CORNERS,
+    EYES,
+    FOLDS,
+    HEIGHT,
+    LEFT,
+    LIPS,
+    NOSTRILS,
+    SCALE,
+    SEAM,
+    TOP,
+    UNDER,
+    WIDTH,
+)
 
 # Places in the parameter vector that `pack_skin` makes.
 BASE, REDNESS, FRECKLES, BLEMISH, WRINKLES = 0, 3, 4, 5, 6
@@ -47,14 +60,6 @@ def linear_from_lab(lab: tuple[float, float, float]) -> np.ndarray:
     xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * [0.95047, 1.0, 1.08883]
     to_rgb = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])
     return np.clip(to_rgb @ xyz, 0.003, 1.0)
-
-
-def lab_of(srgb: np.ndarray) -> np.ndarray:
-    """The inverse of `linear_from_lab` for sRGB 0..1 [3], float64 [3]."""
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-    xyz = to_xyz @ linear_from_srgb(srgb) / [0.95047, 1.0, 1.08883]
-    f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
 @kernel
@@ -110,9 +115,9 @@ def skin_color(  # type: ignore[no-untyped-def]
         melanin += 0.45 * p[FRECKLES] * where * step(0.9, 1.7, spots)
     eye = -1.0
     if front > 0.0 and 0.69 < y < 0.77:
-        eye = field_at(fields, 3, x, y)
+        eye = field_at(fields, EYES, x, y)
         melanin += 0.16 * step(-0.016, -0.002, eye) * front  # sockets
-        melanin += 0.10 * max(field_at(fields, 7, x, y), 0.0) * front * (0.4 + p[WRINKLES])
+        melanin += 0.10 * max(field_at(fields, UNDER, x, y), 0.0) * front * (0.4 + p[WRINKLES])
     red *= _absorbed(0.55 * melanin + 0.02 * blood)
     green *= _absorbed(0.95 * melanin + 0.42 * blood)
     blue *= _absorbed(1.25 * melanin + 0.34 * blood)
@@ -122,7 +127,7 @@ def skin_color(  # type: ignore[no-untyped-def]
     soft = max(footprint, 0.0007)
     dark = 1.0
     if 0.64 < y < 0.68:
-        lips = field_at(fields, 0, x, y)
+        lips = field_at(fields, LIPS, x, y)
         amount = step(-soft, soft, lips) * 0.95
         if amount > 0.0:
             across = 1.0 + 0.06 * noise_at(table, x * 900.0 + ox, y * 120.0 + oy, oz)
@@ -130,16 +135,16 @@ def skin_color(  # type: ignore[no-untyped-def]
             green += (p[LIP + 1] * across - green) * amount
             blue += (p[LIP + 2] * across - blue) * amount
             gloss += (0.5 - gloss) * amount
-            above = field_at(fields, 1, x, y)
+            above = field_at(fields, SEAM, x, y)
             seam = np.exp(-((above / max(0.0009, 0.6 * footprint)) ** 2)) * step(-0.001, 0.001, lips)
             dark -= 0.55 * seam
             green, blue = green * (1.0 - 0.12 * seam), blue * (1.0 - 0.12 * seam)
-        dark -= 0.25 * max(field_at(fields, 6, x, y), 0.0)
+        dark -= 0.25 * max(field_at(fields, CORNERS, x, y), 0.0)
     elif y < 0.70:
-        dark -= 0.82 * step(-0.0009, 0.0009, field_at(fields, 5, x, y))
+        dark -= 0.82 * step(-0.0009, 0.0009, field_at(fields, NOSTRILS, x, y))
     if p[WRINKLES] > 0.0:
         if y < 0.70:
-            dark *= 1.0 - 0.22 * p[WRINKLES] * max(field_at(fields, 8, x, y), 0.0)
+            dark *= 1.0 - 0.22 * p[WRINKLES] * max(field_at(fields, FOLDS, x, y), 0.0)
         elif y > 0.752:  # lines of the forehead
             wave = np.sin((y + 0.004 * np.cos(x * 60.0 + ox)) * 900.0 + 2.0 * coarse)
             dark *= 1.0 - 0.10 * p[WRINKLES] * step(0.55, 1.0, wave) * step(0.05, 0.02, ax)
@@ -148,7 +153,7 @@ def skin_color(  # type: ignore[no-untyped-def]
         return red, green, blue, gloss
 
     # The brow's hairs: streaks that run outward and, near the middle, up.
-    brow = field_at(fields, 2, x, y) + (p[BROW_THICKNESS] - 1.0) * 0.0024
+    brow = field_at(fields, BROWS, x, y) + (p[BROW_THICKNESS] - 1.0) * 0.0024
     if brow > -0.004:
         lean = 0.55 - 14.0 * (ax - 0.012)
         streak = noise_at(table, (ax * 260.0 - y * 90.0) + ox, (y - lean * (ax - 0.03)) * 1500.0 + oy, oz)

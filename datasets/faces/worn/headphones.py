@@ -3,7 +3,6 @@
 import numpy as np
 
 from datasets.faces.geometry import Mesh
-from datasets.faces.head import Head
 from datasets.faces.person import Person
 from datasets.faces.worn.hats import Hat
 from datasets.faces.worn.skull import Skull, fit_skull, places
@@ -12,7 +11,7 @@ from datasets.faces.worn.surfaces import dome, joined, mesh, smooth_path, tube, 
 CUP_COLUMNS = 28
 
 
-def make_headphones(head: Head, neutral: np.ndarray, person: Person, hat: Hat | None = None) -> list[Mesh]:
+def make_headphones(neutral: np.ndarray, person: Person, hat: Hat | None = None) -> list[Mesh]:
     """Cushions, shells and band, [] for none; about 1,200 triangles. The band goes over `hat` where one is worn.
 
     neutral  float32 [V, 3] vertices without expression. Raises ValueError for a kind that is not known.

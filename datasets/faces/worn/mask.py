@@ -107,7 +107,7 @@ def fit_mask(head: Head, posed: np.ndarray, person: Person) -> Fit | None:
     return Fit(membrane, azimuth, upper, lower)
 
 
-def make_mask(head: Head, neutral: np.ndarray, fit: Fit, person: Person) -> list[Mesh]:
+def make_mask(neutral: np.ndarray, fit: Fit, person: Person) -> list[Mesh]:
     """The meshes of a mask that lies as `fit_mask` says: cloth and ear loops, about 2,500 triangles."""
     worn = person.accessories
     rng = np.random.Generator(np.random.Philox(key=[worn.seed, 5]))
