@@ -182,10 +182,10 @@ def _threadpools() -> Any:
 
 def _check_installed() -> None:
     """Raises ValueError where the extra `faces` is not installed."""
-    from datasets.faces.compiled import INSTALL  # tells of numba itself
-
-    absent = [name for name in ("anny", "threadpoolctl") if find_spec(name) is None]
+    absent = [name for name in ("anny", "numba", "threadpoolctl") if find_spec(name) is None]
     if absent:
+        from datasets.faces.compiled import INSTALL  # says the same itself where numba is what is absent
+
         raise ValueError(f"the embedded faces need {absent[0]}, which is not installed: {INSTALL}")
 
 
