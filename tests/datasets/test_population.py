@@ -1,6 +1,7 @@
 """Populations of the embedded faces: what a file says is what is drawn, and what it must not say is one clear line."""
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -403,3 +404,12 @@ def test_a_population_is_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         studio.series = 3  # type: ignore[misc]
     assert studio == load_population(FOLDER / "studio.yaml")
+
+
+def test_the_readmes_population_is_one(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(base:.*?)```", readme, flags=re.DOTALL)
+    path = tmp_path / "readme.yaml"
+    path.write_text(block, encoding="utf-8")
+    yaws = [load_population(path).draw(seed).pose.yaw for seed in range(20)]
+    assert max(map(abs, yaws)) > 25

@@ -162,7 +162,7 @@ def test_every_example_is_a_search(path: Path) -> None:
 
 def test_the_readmes_search_file_is_a_search(tmp_path: Path) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```yaml\n(.*?)```", readme, flags=re.DOTALL)
+    (block,) = re.findall(r"```yaml\n(name:.*?)```", readme, flags=re.DOTALL)
     path = tmp_path / "readme.yaml"
     path.write_text(block, encoding="utf-8")
     assert load(path).budget.seeds == 3
