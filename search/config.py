@@ -3,14 +3,13 @@
 Unknown keys are refused, and every error is one line that names the file, the field, the value and what was expected.
 """
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from datasets.settings import explain, read_mapping
 from search.space import SpaceConfig
 from trainables.specs import TaskSpec
 from trainables.stage import Training
@@ -179,21 +178,9 @@ def load(path: str | Path) -> SearchConfig:
     """Reads a search file. Raises ConfigError with one line on anything that is wrong with it."""
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        raw = yaml.safe_load(text)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: the search file must exist, but there is none; see search/examples/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: the search file must be readable text, but: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ConfigError(f"{path}: the search file must be YAML, but{where}: {problem}") from None
-    if not isinstance(raw, dict):
-        raise ConfigError(
-            f"{path}: the search file must be a mapping (name:, task:, data: ...), but got {type(raw).__name__}"
-        )
+        raw = read_mapping(path, "the search file", "name:, task:, data: ...")
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}; see search/examples/") from None
     try:
         config = SearchConfig.model_validate(raw)
     except ValidationError as error:
@@ -216,48 +203,6 @@ def _check_store(path: Path, store: str) -> None:
             f"{path}: store: must be a folder or a URI that pyarrow opens (file://, s3://, gs://, abfs://),"
             f" but got {store!r}: {reason}"
         ) from None
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first problem of a pydantic error, as one line: field, what must hold, what was given."""
-    problems = error.errors()
-    unknown = [p for p in problems if p["type"] == "extra_forbidden"]
-    problem = (unknown or problems)[0]
-    at = [str(part) for part in problem["loc"] if not _is_branch(str(part))]
-    field = ".".join(at)
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 and not _same_field(problems) else ""
-    if problem["type"] == "extra_forbidden":
-        known = _fields_at(model, at[:-1])
-        close = difflib.get_close_matches(at[-1], known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
-        return f"unknown key {field!r}; {hint}{more}"
-    message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "list")
-    message = message[0].lower() + message[1:] if message[:1].isupper() and not message[:2].isupper() else message
-    if problem["type"] == "missing":
-        return f"{field} must be given, but it is absent{more}"
-    if problem["type"] == "value_error":
-        return f"{field + ': ' if field else ''}{message}{more}"
-    return f"{field}: {message}, but got {problem['input']!r}{more}"
-
-
-def _is_branch(part: str) -> bool:
-    """Whether a part of pydantic's location names a union's branch and no field (`str`, `tuple[str, ...]`, `range`)."""
-    return part in ("range", "list", "str", "int", "float") or "[" in part
-
-
-def _same_field(problems: list[Any]) -> bool:
-    return len({tuple(str(part) for part in p["loc"] if not _is_branch(str(part))) for p in problems}) == 1
-
-
-def _fields_at(model: type[BaseModel], at: list[str]) -> list[str]:
-    current: Any = model
-    for part in at:
-        annotation = current.model_fields[part].annotation if part in getattr(current, "model_fields", {}) else None
-        options = [annotation, *get_args(annotation)]
-        current = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
-        if current is None:
-            return []
-    return list(current.model_fields)
 
 
 def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:

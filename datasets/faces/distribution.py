@@ -15,7 +15,6 @@ Both are drawn by `at(u)` from one number u of [0, 1), so that each field of a p
 stream of random numbers whatever its distribution is (`Stream`), and changing one field changes no other.
 """
 
-import difflib
 import hashlib
 import math
 from bisect import bisect_right
@@ -28,6 +27,8 @@ from typing import Any
 
 import numpy as np
 from pydantic import BeforeValidator
+
+from datasets.settings import unknown
 
 STANDARD = NormalDist()
 UNIFORMS = 96  # of a stream; the longest noun takes about 70
@@ -230,11 +231,3 @@ def read_shares(value: Any, names: tuple[str, ...]) -> Shares:
 def _ends(percents: Iterable[float]) -> tuple[float, ...]:
     sums = list(accumulate(percents))
     return (*(end / sums[-1] for end in sums[:-1]), 1.0)
-
-
-def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """`unknown name 'clera'; did you mean 'clear'?`"""
-    known = list(known)
-    close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
-    return f"unknown {what} {name!r}; {hint}"

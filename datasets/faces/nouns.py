@@ -10,9 +10,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from datasets.classes import FACE_CLASSES
 from datasets.faces.complexion import ETHNICITIES, HAIR_NAMES, IRIS_NAMES
-from datasets.faces.distribution import Shares, Spread, choice, number, read_real, real, unknown
+from datasets.faces.distribution import Shares, Spread, choice, number, read_real, real
 from datasets.faces.expressions import EXPRESSIONS
 from datasets.faces.shapes import FAMILIES, NAMES
+from datasets.settings import unknown
 
 STYLES = ("bald", "buzz", "short", "back", "parted", "fringe", "bob", "long", "curly", "afro", "bun", "ponytail")
 

@@ -22,12 +22,10 @@ Ready ones lie in populations/: studio, street, landmark_study.
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ValidationError
+from pydantic import BeforeValidator, ValidationError
 
-from datasets.faces.distribution import unknown
 from datasets.faces.nouns import (
     Backgrounds,
     Cameras,
@@ -44,6 +42,7 @@ from datasets.faces.nouns import (
 )
 from datasets.faces.person import Person
 from datasets.faces.shapes import ShapeSpread
+from datasets.settings import explain, read_mapping, unknown
 
 FOLDER = Path(__file__).resolve().parent / "populations"
 
@@ -89,24 +88,6 @@ class Population(Frozen):
         return draw(self, rng_seed, tuple(panoramas))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which `off`, `on`, `yes` and `no` are words (a neckline is `off`) and no key is given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
 def ready_populations() -> tuple[str, ...]:
     """Names of the populations that come with this package."""
     return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
@@ -132,19 +113,9 @@ def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in derived:
         raise PopulationError(f"{path}: base: must not lead back to the file itself; take it out of one of them")
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise PopulationError(f"{path}: the population's file must exist, but there is none") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise PopulationError(f"{path}: the population's file must be readable text, but: {error}") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise PopulationError(f"{path}: the population's file must be YAML, but{where}: {problem}") from None
-    if not isinstance(raw, dict):
-        shown = "nothing" if raw is None else type(raw).__name__
-        raise PopulationError(f"{path}: a population must be a mapping (identity:, pose: ...), but got {shown}")
+        raw = read_mapping(path, "the population's file", "identity:, pose: ...")
+    except ValueError as error:
+        raise PopulationError(f"{path}: {error}") from None
     if "base" not in raw:
         return raw
     base = raw.pop("base")
@@ -166,33 +137,5 @@ def _validated(path: Path, raw: dict[str, Any]) -> Population:
     try:
         return Population.model_validate(raw)
     except ValidationError as error:
-        raise PopulationError(f"{path}: {_explain(error)}") from None
-
-
-def _explain(error: ValidationError) -> str:
-    """The first problem, unknown keys before others, as one line: field, what must hold, what was given."""
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    problem = problems[0]
-    at = [str(part) for part in problem["loc"] if part != "[key]"]
-    field, more = ".".join(at), f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    if problem["type"] in ("extra_forbidden", "invalid_key"):
-        return f"{unknown('key', field, ['.'.join([*at[:-1], name]) for name in _fields_at(at[:-1])])}{more}"
-    if problem["type"] == "missing":
-        return f"{field} must be given, but it is absent; give it, or take the rest from `base: studio`{more}"
-    if problem["type"] == "value_error":
-        return f"{field}: {problem['msg'].removeprefix('Value error, ')}{more}"
-    if problem["type"] in ("model_type", "model_attributes_type"):
-        return f"{field}: must be a mapping of {', '.join(_fields_at(at))}, but got {problem['input']!r}{more}"
-    message = problem["msg"].replace("Input should be", "must be").replace("a valid tuple", "a list")
-    return f"{field}: {message}, but got {problem['input']!r}{more}"
-
-
-def _fields_at(at: list[str]) -> list[str]:
-    current: Any = Population
-    for part in at:
-        field = current.model_fields.get(part) if current is not None else None  # a list's index is no field
-        if field is not None:
-            annotation: Any = field.annotation
-            options = [annotation, *get_args(annotation)]
-            current = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
-    return list(current.model_fields) if current is not None else []
+        explained = explain(error, Population, absent="; give it, or take the rest from `base: studio`")
+        raise PopulationError(f"{path}: {explained}") from None

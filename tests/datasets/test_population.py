@@ -338,8 +338,8 @@ WRONG = {
     "base that is none": ("base: 3", "base: must be a ready population's name or a path, but got 3"),
     "own base": ("base: ./mine.yaml", "base: must not lead back to the file itself"),
     "twice": ("base: studio\npose: {yaw: 0, yaw: 1}", "must be YAML, but in line 2: key 'yaw' is given twice"),
-    "no mapping": ("- studio", "a population must be a mapping (identity:, pose: ...), but got list"),
-    "empty": ("", "a population must be a mapping (identity:, pose: ...), but got nothing"),
+    "no mapping": ("- studio", "the population's file must be a mapping (identity:, pose: ...), but got list"),
+    "empty": ("", "the population's file must be a mapping (identity:, pose: ...), but got nothing"),
     "no YAML": ("pose: [", "the population's file must be YAML, but in line 1"),
 }
 # fmt: on

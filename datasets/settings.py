@@ -1,0 +1,102 @@
+"""YAML files that people write, read into pydantic models: the search file and populations.
+
+Every mistake is one line: the field, what must hold, and what was given.
+"""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which `off`, `on`, `yes` and `no` are words (a neckline is `off`) and no key is given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def read_mapping(path: Path, what: str, keys: str) -> dict[str, Any]:
+    """The mapping that a file holds. `what` names the file's kind and `keys` some of its keys, for the messages.
+
+    Raises ValueError, one line without the file's name, for a file that is absent, no text, no YAML or no mapping.
+    """
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise ValueError(f"{what} must exist, but there is none") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{what} must be readable text, but: {error}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ValueError(f"{what} must be YAML, but{where}: {problem}") from None
+    if not isinstance(raw, dict):
+        shown = "nothing" if raw is None else type(raw).__name__
+        raise ValueError(f"{what} must be a mapping ({keys}), but got {shown}")
+    return raw
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> str:
+    """`unknown name 'clera'; did you mean 'clear'?`"""
+    known = list(known)
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
+    return f"unknown {what} {name!r}; {hint}"
+
+
+def explain(error: ValidationError, model: type[BaseModel], absent: str = "") -> str:
+    """The first problem, unknown keys before others, as one line: field, what must hold, what was given.
+
+    `absent` follows "but it is absent": what to do about that.
+    """
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] not in ("extra_forbidden", "invalid_key"))
+    problem, at = problems[0], _place(problems[0])
+    field = ".".join(at)
+    elsewhere = any(_place(other) != at for other in problems)  # a union's branches all complain of one place
+    more = f" (and {len(problems) - 1} more)" if elsewhere else ""
+    if problem["type"] in ("extra_forbidden", "invalid_key"):
+        known = [".".join([*at[:-1], name]) for name in _fields_at(model, at[:-1])]
+        return f"{unknown('key', field, known)}{more}"
+    if problem["type"] == "missing":
+        return f"{field} must be given, but it is absent{absent}{more}"
+    if problem["type"] == "value_error":
+        return f"{field + ': ' if field else ''}{problem['msg'].removeprefix('Value error, ')}{more}"
+    if problem["type"] in ("model_type", "model_attributes_type"):
+        return f"{field}: must be a mapping of {', '.join(_fields_at(model, at))}, but got {problem['input']!r}{more}"
+    message = problem["msg"].replace("Input should be", "must be").replace("valid tuple", "list")
+    message = message[0].lower() + message[1:] if message[:1].isupper() and not message[:2].isupper() else message
+    return f"{field}: {message}, but got {problem['input']!r}{more}"
+
+
+def _place(problem: Any) -> list[str]:
+    """The path of fields to a problem, without what pydantic adds: a union's branch (`str`, `tuple[...]`), `[key]`."""
+    parts = [str(part) for part in problem["loc"]]
+    return [part for part in parts if part not in ("range", "list", "str", "int", "float") and "[" not in part]
+
+
+def _fields_at(model: type[BaseModel], at: list[str]) -> list[str]:
+    """Names of the fields of the model at a path; none where there is no model."""
+    current: Any = model
+    for part in at:
+        field = current.model_fields.get(part) if current is not None else None  # a list's index is no field
+        if field is not None:
+            annotation: Any = field.annotation
+            options = [annotation, *get_args(annotation)]
+            current = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+    return list(current.model_fields) if current is not None else []
