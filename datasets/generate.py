@@ -87,7 +87,7 @@ class FaceSet:
         """What a pack's manifest says of it."""
         out = {"format": "faces", "version": VERSION, "count": self.count, "size": self.size, "seed": self.seed}
         names = () if self.environments is None else self.environments.names
-        return {**out, "domain": self.domain, "panoramas": list(names)}
+        return {**out, "domain": self.domain, "population": self.population.digest, "panoramas": list(names)}
 
     def face(self, i: int) -> dict[str, Value]:
         """Sample i, see datasets.faces.render."""

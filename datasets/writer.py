@@ -1,14 +1,9 @@
-"""Writing a pack: samples in, one folder out, whole or not there.
-
-The folder is written under a temporary sibling name, flushed to disk and renamed. An error or an interrupt removes it;
-a writer that is killed outright (SIGKILL, power) leaves only that hidden sibling, `.NAME.writing-*`, safe to delete.
-"""
+"""Writing a pack: samples in, one folder out, whole or not there (datasets/whole.py)."""
 
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from datasets.pack import FORMAT, Column, Digest, File, Manifest, Pack, PackError, Value, schema
+from datasets.whole import whole_folder
 
 BATCH_BYTES = 8 << 20  # an Arrow record batch: what is buffered while writing
 SHARD_BYTES = 512 << 20  # a file
@@ -39,25 +35,13 @@ def write_pack(
     Raises PackError (nothing is left on disk); whatever `samples` raises passes through likewise.
     """
     target = Path(os.path.abspath(out))
-    _check_target(target, overwrite)
     try:
         json.dumps(source, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise PackError(f"{target}: source must hold JSON values: {error}") from None
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = target.with_name(f".{target.name}.writing-{os.getpid()}-{secrets.token_hex(4)}")
-    folder.mkdir()
-    try:
+    with whole_folder(target, partial(_check_target, overwrite=overwrite)) as folder:
         manifest = _write_files(folder, samples, source, None if classes is None else tuple(classes))
-        with open(folder / "manifest.json", "x", encoding="utf-8") as stream:
-            stream.write(manifest.model_dump_json(indent=1) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        _fsync(folder)
-        _move(folder, target, overwrite)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return Pack.open(target)
 
 
@@ -167,8 +151,6 @@ class _Writer:
     def _end_file(self) -> None:
         if self.stream is not None:
             self.writer.close()
-            self.stream.flush()
-            os.fsync(self.stream.fileno())
             self.stream.close()
             self.writer = self.stream = None
 
@@ -187,29 +169,3 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise PackError(f"{target}: exists and is not a pack; choose another path")
     if not overwrite:
         raise PackError(f"{target}: exists; choose another path or pass overwrite (--overwrite)")
-
-
-def _move(folder: Path, target: Path, overwrite: bool) -> None:
-    """Renames a finished folder into place; a pack that is replaced is set aside first and removed after."""
-    _check_target(target, overwrite)
-    aside = folder.with_name(folder.name.replace(".writing-", ".replaced-"))
-    replaced = target.exists()
-    if replaced:
-        os.rename(target, aside)
-    try:
-        os.rename(folder, target)
-    except BaseException:
-        if replaced:
-            os.rename(aside, target)
-        raise
-    _fsync(target.parent)
-    if replaced:
-        shutil.rmtree(aside)
-
-
-def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -52,14 +52,16 @@ def _compiled(function: Callable[..., Any], inline: bool) -> Any:
 @cache
 def _folder(path: Path) -> Path | None:
     """Where the kernels of a file are kept: below NUMBA_CACHE_DIR, or beside the sources; None where neither can be
-    written, since numba would turn to a folder of its own that knows no digest. What other sources left is removed."""
-    base = Path(os.environ.get("NUMBA_CACHE_DIR") or Path(__file__).resolve().parent / "__pycache__") / "kernels"
+    written, since numba would turn to a folder of its own that knows no digest. Beside the sources, what other sources
+    left is removed; NUMBA_CACHE_DIR may be shared with other versions of them."""
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    base = Path(given or Path(__file__).resolve().parent / "__pycache__") / "kernels"
     folder = base / f"{path.stem}-{sources_digest(path)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None
-    for old in base.glob(f"{path.stem}-*"):
+    for old in () if given else base.glob(f"{path.stem}-*"):
         if old != folder and len(old.name) == len(folder.name):
             shutil.rmtree(old, ignore_errors=True)
     return folder if os.access(folder, os.W_OK) else None

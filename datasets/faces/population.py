@@ -19,6 +19,7 @@ each field (distribution.py has the grammar of numbers and choices). What the fi
 Ready ones lie in populations/: studio, street, landmark_study.
 """
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -76,6 +77,11 @@ class Population(Frozen):
     @cached_property
     def shapes(self) -> ShapeSpread:
         return ShapeSpread.of(self.identity.shape, self.identity.shape_mean)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that it says, in its order, wherever it was read from: 16 hexadecimal digits."""
+        return hashlib.blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
 
     def draw(self, rng_seed: int, panoramas: Sequence[str] = ()) -> Person:
         """Person number `rng_seed`, 0 to 2**64 - 1: a pure function of population, seed and the panoramas' names.

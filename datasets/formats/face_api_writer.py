@@ -1,9 +1,8 @@
 """Writing samples in the Face API's layout of early 2021, so that the tools that read that one read ours.
 
 A folder has scenes 0, 1, 2 ... of rgb.png, segments.png, info.json and, where samples have them, alpha.tif, depth.tif
-and normals.tif (formats/face_api.py tells what is in them), in the compressions of the real files. It is written under
-a temporary sibling name and renamed when it is whole; a writer that is killed outright leaves only that hidden sibling,
-`.NAME.writing-*`, safe to delete.
+and normals.tif (formats/face_api.py tells what is in them), in the compressions of the real files. It is there whole or
+not at all (datasets/whole.py).
 
 info.json says version 1.2, whose gaze is in world space and whose depth is in metres, and differs from a real one in:
 
@@ -18,9 +17,8 @@ import base64
 import json
 import math
 import os
-import secrets
-import shutil
 from collections.abc import Iterable, Mapping
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from datasets.formats.face_api_info import EYES
 from datasets.formats.face_api_person import sections
 from datasets.pack import Value
 from datasets.segments import SEGMENTS
+from datasets.whole import whole_folder
 
 # What is written, with dtype and shape, S being the image's side. A sample has the first two and any of the others.
 COLUMNS: dict[str, tuple[str, tuple[str | int, ...]]] = {
@@ -70,14 +69,10 @@ def write_face_api(folder: Path, samples: Iterable[Mapping[str, Value]], *, over
     then. Whatever `samples` raises passes through likewise.
     """
     target = Path(os.path.abspath(folder))
-    _check_target(target, overwrite)
     tifffile()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    new = target.with_name(f".{target.name}.writing-{os.getpid()}-{secrets.token_hex(4)}")
-    new.mkdir()
     count = 0
     first: dict[str, tuple[int, ...]] = {}
-    try:
+    with whole_folder(target, partial(_check_target, overwrite=overwrite)) as new:
         for sample in samples:
             held = _held(sample, f"sample {count}")
             first = first or held
@@ -89,10 +84,6 @@ def write_face_api(folder: Path, samples: Iterable[Mapping[str, Value]], *, over
             count += 1
         if not count:
             raise ValueError(f"{target}: must be given a sample, but got none")
-        _move(new, target, overwrite)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
     return count
 
 
@@ -201,20 +192,3 @@ def _check_target(target: Path, overwrite: bool) -> None:
         raise ValueError(f"{target}: exists and is not a Face API folder ({error}); choose another path") from None
     if not overwrite:
         raise ValueError(f"{target}: exists; choose another path or pass overwrite (--overwrite)")
-
-
-def _move(new: Path, target: Path, overwrite: bool) -> None:
-    """Renames a finished folder into place; one that is replaced is set aside first and removed after."""
-    _check_target(target, overwrite)
-    aside = new.with_name(new.name.replace(".writing-", ".replaced-"))
-    replaced = target.exists()
-    if replaced:
-        os.rename(target, aside)
-    try:
-        os.rename(new, target)
-    except BaseException:
-        if replaced:
-            os.rename(aside, target)
-        raise
-    if replaced:
-        shutil.rmtree(aside)

@@ -114,7 +114,7 @@ def read_photographs(folder: Path) -> list[Face]:
     return faces
 
 
-def test_folders(data: Path, train: Path) -> dict[str, Path]:
+def folders_to_test_on(data: Path, train: Path) -> dict[str, Path]:
     """Every folder of `data` that holds .pts files, but for the training one, by its path below `data`."""
     found = sorted({path.parent for path in data.rglob("*.pts")} - {train})
     if not found:
@@ -303,7 +303,7 @@ def run(given: argparse.Namespace, folder: Path) -> dict[str, float]:
     """Trains, tests and prints; the figures of the last line."""
     data = given.data.resolve()
     train = given.train.resolve() if given.train else data / "helen" / "trainset"
-    folders = test_folders(data, train)
+    folders = folders_to_test_on(data, train)
     real = read_photographs(train)
     if len(real) < 2:
         raise BenchmarkError(

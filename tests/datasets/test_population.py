@@ -413,3 +413,9 @@ def test_the_readmes_population_is_one(tmp_path: Path) -> None:
     path.write_text(block, encoding="utf-8")
     yaws = [load_population(path).draw(seed).pose.yaw for seed in range(20)]
     assert max(map(abs, yaws)) > 25
+
+
+def test_the_digest_is_that_of_the_content(write: Callable[..., Path]) -> None:
+    by_name, by_path = load_population("studio"), load_population(write("base: studio\n"))
+    other = load_population(write("base: studio\npose: {max_angle: 49}\n", "other.yaml"))
+    assert by_name.digest == by_path.digest != other.digest
