@@ -22,11 +22,12 @@ from typing import Annotated
 import cv2
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, track
 
 from datasets import Pack, write_pack
-from datasets.generate import COLUMNS, FaceSet, WorkerError, generate_faces, parse_columns
+from datasets.generate import COLUMNS, FaceSet, generate_faces, parse_columns
 from datasets.pack import Value
+from datasets.processes import WorkerError
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a pack (or a Face API folder) at OUT.")]
@@ -34,24 +35,57 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a pack (or
 
 @app.command()
 def pack(
-    format: Annotated[str, typer.Argument(help="Layout of SOURCE: celebamask_hq or face_api.")],
+    format: Annotated[str, typer.Argument(help="Layout of SOURCE: celebamask_hq, face_api, lapa ...")],
     source: Annotated[Path, typer.Argument(help="Folder of the data set.")],
     out: Annotated[Path, typer.Argument(help="Folder of the pack to write.")],
     size: Annotated[int, typer.Option(help="Side of the square images in pixels.")],
+    crop: Annotated[
+        str, typer.Option(help="none (square images), center, pad, or face as CelebA-HQ shows it.")
+    ] = "none",
     split: Annotated[str | None, typer.Option(help="The data set's own split: train, val or test.")] = None,
     rows: Annotated[str | None, typer.Option(help="START:STOP of the images in a seeded shuffled order.")] = None,
     shuffle_seed: Annotated[int, typer.Option(help="Seed of that order.")] = 0,
-    glasses: Annotated[str, typer.Option(help="Label of glasses: background or ignore.")] = "background",
+    labels: Annotated[str | None, typer.Option(help="Label table, a name or a file; the format's own.")] = None,
+    glasses: Annotated[str | None, typer.Option(help="Class of glasses; background unless given; or ignore.")] = None,
+    nose_outer: Annotated[
+        str | None, typer.Option(help="Class of the Face API's halo beside the nose; skin unless given.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes; the pack is the same for any number.")] = 1,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad samples out, listed in the manifest.")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Writes a data set in its own layout as a pack."""
-    from datasets.formats import FORMATS
+    """Writes a data set in its own layout as a pack. Run again after an interruption, it goes on where it was."""
+    from datasets.formats import read
+    from datasets.packing import pack_data_set
 
-    if format not in FORMATS:
-        raise ValueError(f"format must be one of {', '.join(FORMATS)}, but got {format!r}")
-    reading = FORMATS[format](source, size=size, split=split, rows=rows, shuffle_seed=shuffle_seed, glasses=glasses)
-    samples = _progress(reading.samples, reading.count)
-    _say(write_pack(out, samples, source=reading.source, classes=reading.classes, overwrite=overwrite))
+    chosen = {name: value for name, value in (("glasses", glasses), ("nose_outer", nose_outer)) if value is not None}
+    reading = read(
+        format,
+        source,
+        size=size,
+        crop=crop,
+        split=split,
+        rows=rows,
+        shuffle_seed=shuffle_seed,
+        labels=labels,
+        choices=chosen,
+    )
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("packing", total=len(reading))
+        packed = pack_data_set(
+            reading,
+            out,
+            workers=workers,
+            skip_bad=skip_bad,
+            overwrite=overwrite,
+            progress=lambda samples: bar.advance(task, samples),
+        )
+    skipped = packed.manifest.source.get("skipped", {})
+    for reason in skipped.values():
+        print(f"skipped: {reason}", file=sys.stderr)
+    _say(packed)
 
 
 @app.command()
@@ -147,8 +181,12 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError) as error:
+        from datasets.packing import BadFiles
+
         if isinstance(error, OSError) and error.filename is not None:
             message = f"{error.filename}: {error.strerror}"
+        elif isinstance(error, BadFiles):
+            message = "\n  ".join(str(error).splitlines())
         else:
             message = "; ".join(str(error).splitlines())
         print(f"error: {message}", file=sys.stderr)

@@ -3,24 +3,17 @@
 Apart from `__main__`, because a spawned process finds its work by importing the module that names it.
 """
 
-import multiprocessing
-import signal
-from collections import deque
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.util import find_spec
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from datasets.pack import Value
+from datasets.processes import spread
 
 VERSION = 2  # of the renderer: raised whenever the same seed gives other bytes
 COLUMNS = (
@@ -28,13 +21,6 @@ COLUMNS = (
     *("landmarks", "landmarks_contour", "landmarks_visible", "pupils", "gaze"),
     *("intrinsics", "world_to_camera", "metadata"),
 )
-
-
-AHEAD = 4  # samples of a process that wait to be taken
-
-
-class WorkerError(RuntimeError):
-    """A process ended before its work was done: killed, or by an error that it has printed."""
 
 
 @dataclass(frozen=True)
@@ -108,69 +94,7 @@ def generate_faces(faces: FaceSet, *, workers: int = 1) -> Generator[dict[str, V
 
     Raises ValueError at the call, and WorkerError when a process ends early.
     """
-    if workers < 1:
-        raise ValueError(f"`workers >= 1` must hold, but got {workers}")
-    return _spread(faces, min(workers, faces.count)) if workers > 1 else (faces.face(i) for i in range(faces.count))
-
-
-def _spread(faces: FaceSet, workers: int) -> Generator[dict[str, Value]]:
-    """Process k of n makes the faces k, k + n, k + 2 n ... and sends each through a pipe of its own.
-
-    Of multiprocessing's own pools the one ends only after what was begun, which may be a minute of compilation, and the
-    other waits forever for a process that was killed.
-    """
-    context = multiprocessing.get_context("spawn")
-    processes, links = [], []
-    try:
-        for k in range(workers):
-            link, end = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(faces, range(k, faces.count, workers), end), daemon=True)
-            _start(process)
-            end.close()
-            processes.append(process)
-            links.append(link)
-        for i in range(faces.count):
-            try:
-                sample = links[i % workers].recv()
-            except EOFError:
-                processes[i % workers].join()
-                code = processes[i % workers].exitcode
-                raise WorkerError(f"the process of face {i} ended early with exit code {code}") from None
-            if isinstance(sample, Exception):
-                raise sample
-            yield sample
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
-
-
-def _start(process: BaseProcess) -> None:
-    """Starts a process that a Ctrl-C does not reach, not even while it imports: it is this one that ends it."""
-    ensure_running()  # or starting the first process would start it, which lets signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the new process inherits it
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _work(faces: FaceSet, numbers: range, end: Connection) -> None:
-    """Sends the samples `numbers`, of which a few may wait until they are taken, or the error that one met."""
-    cv2.setNumThreads(0)  # more than one thread a process would only wait for each other
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it cannot read is an error of ours
-    waiting: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(1) as sender:
-        try:
-            for i in numbers:
-                waiting.append(sender.submit(end.send, faces.face(i)))
-                if len(waiting) > AHEAD:
-                    waiting.popleft().result()
-        except BrokenPipeError:
-            return  # nobody is there to take them
-        except (ValueError, OSError) as error:
-            sender.submit(end.send, error)
+    return spread(faces.face, faces.count, workers, "face")
 
 
 @cache

@@ -39,7 +39,7 @@ def write_pack(
         json.dumps(source, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise PackError(f"{target}: source must hold JSON values: {error}") from None
-    with whole_folder(target, partial(_check_target, overwrite=overwrite)) as folder:
+    with whole_folder(target, partial(check_target, overwrite=overwrite)) as folder:
         manifest = _write_files(folder, samples, source, None if classes is None else tuple(classes))
         (folder / "manifest.json").write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return Pack.open(target)
@@ -162,7 +162,7 @@ def _arrow(rows: Any, column: Column) -> pa.Array:
     return pa.ExtensionArray.from_storage(column.arrow, storage)
 
 
-def _check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool) -> None:
     if not os.path.lexists(target):
         return
     if not (target / "manifest.json").is_file():

@@ -69,14 +69,16 @@ def _folder(path: Path) -> Path | None:
 
 @cache
 def sources_digest(path: Path) -> str:
-    """A digest of a file's content and of that of every file of the project that it imports, directly or not."""
+    """A digest of a file's content and of that of every file of the project that it imports, directly or not, with the
+    tables that lie beside them."""
     files, found = [path], {path}
     for file in files:
         for imported in _imports(file) - found:
             found.add(imported)
             files.append(imported)
+    tables = {table for file in found for table in file.parent.glob("*.yaml")}  # that modules take constants from
     digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(found):
+    for file in sorted(found | tables):
         digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
 

@@ -1,14 +1,66 @@
-"""Adapters from a dataset's own layout on disk to samples of a pack: one file a format.
+"""Data sets in their own layouts on disk, read to samples of a pack: one file a format.
 
-A format is a module with `read(source, *, size, split, rows, shuffle_seed, glasses) -> Reading`. To add one, write
-the file and name it here.
+A format is a module with `VERSION`, raised whenever the same files give other samples, and
+`open_folder(source, *, split, table) -> DataSet`. To add one, write the file, name it here, and, where it has classes,
+write its label table (datasets/labels).
 """
 
-from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from datasets.formats import celebamask_hq, face_api
-from datasets.formats.reading import Reading
+from datasets.formats.reading import Reading, select_rows
+from datasets.formats.record import CROPS
+from datasets.labels import load_labels, ready_tables
+from datasets.settings import unknown
 
-FORMATS: dict[str, Callable[..., Reading]] = {"celebamask_hq": celebamask_hq.read, "face_api": face_api.read}
+FORMATS: dict[str, ModuleType] = {"celebamask_hq": celebamask_hq, "face_api": face_api}
 
-__all__ = ["FORMATS", "Reading"]
+__all__ = ["FORMATS", "Reading", "read"]
+
+
+def read(
+    format: str,
+    source: Path,
+    *,
+    size: int,
+    crop: str = "none",
+    split: str | None = None,
+    rows: str | None = None,
+    shuffle_seed: int = 0,
+    labels: str | Path | None = None,
+    choices: dict[str, str] | None = None,
+) -> Reading:
+    """Opens a folder in the layout of `format`, one of FORMATS.
+
+    size     of the samples' pixels, square
+    crop     none: the whole image, which must be square; center: the largest square in its middle; pad: the smallest
+             square around it; face: the square in which CelebA-HQ shows a face (record.Window.of_face)
+    split    the data set's own: "train", "val", "test", as far as the layout has them; None is all
+    rows     START:STOP of the samples in an order shuffled by `shuffle_seed`
+    labels   a label table's name or file; the format's own unless given
+    choices  what the label table leaves open, as {"glasses": "ignore"}
+
+    Raises ValueError, one line that names the file, for a folder that is not in that layout, at once, and for a bad
+    file when its sample is read.
+    """
+    if format not in FORMATS:
+        raise ValueError(unknown("format", format, FORMATS))
+    if size < 1:
+        raise ValueError(f"`size >= 1` must hold, but got {size}")
+    if crop not in CROPS:
+        raise ValueError(f"crop must be one of {', '.join(CROPS)}, but got {crop!r}")
+    has_labels = format in ready_tables()
+    if not has_labels and (labels is not None or choices):
+        raise ValueError(f"labels must be left out, since {format} has no classes")
+    table = load_labels(labels or format, choices) if has_labels else None
+    data = FORMATS[format].open_folder(Path(source), split=split, table=table)
+    names = select_rows(data.names, rows, shuffle_seed)
+    options: dict[str, Any] = {**data.options, "size": size, "crop": crop, "split": split, "rows": rows}
+    if rows is not None:
+        options["shuffle_seed"] = shuffle_seed
+    if table is not None:
+        options["labels"] = table.digest
+    source_facts = {"format": format, "version": FORMATS[format].VERSION, **options}
+    return Reading(data, tuple(names), size, crop, table, source_facts)

@@ -13,81 +13,98 @@ whose pixel values or palette indices are the classes in the official order:
 """
 
 import re
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from datasets.classes import FACE_CLASSES
-from datasets.formats.reading import Reading, decode, resize_image, resize_labels, select_rows
-from datasets.pack import Value
+from datasets.formats.reading import decode, decode_labels
+from datasets.formats.record import Record
+from datasets.labels import LabelTable
 
-VERSION = 1
-IGNORE = 255
+VERSION = 2
 SPLITS = ("train", "val", "test")
 MASK_FOLDERS = ("CelebAMask-HQ-mask-anno", "CelebAMaskHQ-mask-anno")
 
-# The official order: a later part is drawn over an earlier one, and its number is its class (0 is the background).
-# `l_` and `r_` are the subject's sides, the common classes' the image's: hence the swap. `mouth` is its inside,
-# `l_lip` the lower lip, `ear_r` an earring, `neck_l` a necklace, `eye_g` glasses.
-COMMON = {
-    "background": "background",
-    "skin": "skin",
-    "nose": "nose",
-    "eye_g": "background",  # or ignore, see `read`
-    "l_eye": "eye_right",
-    "r_eye": "eye_left",
-    "l_brow": "skin",
-    "r_brow": "skin",
-    "l_ear": "skin",
-    "r_ear": "skin",
-    "mouth": "inner_mouth",
-    "u_lip": "upper_lip",
-    "l_lip": "lower_lip",
-    "hair": "hair",
-    "hat": "background",
-    "ear_r": "background",
-    "neck_l": "background",
-    "neck": "background",
-    "cloth": "background",
-}
-PARTS = tuple(COMMON)[1:]
+
+@dataclass(frozen=True)
+class CelebAMaskHQ:
+    """A folder of CelebAMask-HQ. `masks` is that of the part files if `parts`, else that of the label maps."""
+
+    images: Path
+    masks: Path
+    parts: bool
+    table: LabelTable
+    names: tuple[str, ...]
+    options: Mapping[str, Any]
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        if not self.parts:
+            return self.images / f"{name}.jpg", self.masks / f"{name}.png"
+        present = (path for _, path in self._parts(name) if path.is_file())
+        return self.images / f"{name}.jpg", *present
+
+    def record(self, name: str) -> Record:
+        path = self.images / f"{name}.jpg"
+        image = decode(path, "RGB")
+        labels, where = self._drawn(name) if self.parts else self._map(name)
+        side = labels.shape[0]
+        if labels.shape[1] != side or image.shape[:2] not in ((side, side), (2 * side, 2 * side)):
+            raise ValueError(
+                f"{where}: a mask must have its image's size or half of it, but got "
+                f"{labels.shape[1]}x{side} for {image.shape[1]}x{image.shape[0]}"
+            )
+        scale = image.shape[0] // side
+        return Record(image, labels=labels.repeat(scale, 0).repeat(scale, 1))
+
+    def _parts(self, name: str) -> list[tuple[int, Path]]:
+        """The part files that an image may have, with their classes."""
+        folder, k = self.masks / str(int(name) // 2000), int(name)
+        names = zip(self.table.ids, self.table.names, strict=True)
+        return [(number, folder / f"{k:05d}_{part}.png") for number, part in names if number]
+
+    def _drawn(self, name: str) -> tuple[np.ndarray, Path]:
+        """The label map uint8 [H, W] of an image from its part files, and the path to name in an error."""
+        labels: np.ndarray | None = None
+        for number, path in self._parts(name):
+            if not path.is_file():
+                continue
+            present = decode(path, "RGB")[..., 0] != 0
+            if labels is None:
+                labels = np.zeros(present.shape, np.uint8)
+            if present.shape != labels.shape:
+                raise ValueError(
+                    f"{path}: must be {labels.shape[1]}x{labels.shape[0]} as the image's other masks, "
+                    f"but is {present.shape[1]}x{present.shape[0]}"
+                )
+            labels[present] = number
+        folder = self.masks / str(int(name) // 2000)
+        if labels is None:
+            raise ValueError(f"{folder}: image {name} must have masks {int(name):05d}_*.png, but there is none")
+        return labels, folder / f"{int(name):05d}_*.png"
+
+    def _map(self, name: str) -> tuple[np.ndarray, Path]:
+        path = self.masks / f"{name}.png"
+        return decode_labels(path, self.table), path
 
 
-def read(
-    source: Path,
-    *,
-    size: int,
-    split: str | None = None,
-    rows: str | None = None,
-    shuffle_seed: int = 0,
-    glasses: str = "background",
-) -> Reading:
+def open_folder(source: Path, *, split: str | None, table: LabelTable) -> CelebAMaskHQ:
     """Opens a folder of CelebAMask-HQ in either layout.
 
-    Samples have image uint8 [size, size, 3] RGB, segmentation uint8 [size, size] of the nine common classes, and id.
+    split  "train", "val" or "test" by the CelebA number of each image, as the reference's g_partition.py does it: below
+           162,771, below 182,638, the rest; needs CelebA-HQ-to-CelebA-mapping.txt
 
-    split    "train", "val" or "test" by the CelebA number of each image, as the reference's g_partition.py does it:
-             below 162,771, below 182,638, the rest; needs CelebA-HQ-to-CelebA-mapping.txt
-    rows     START:STOP of the ids (of the split) in an order shuffled by `shuffle_seed`
-    glasses  "background" as in LaPa, or "ignore" (255), since a mask of glasses hides the eyes behind them
-
-    Raises ValueError, one line that names the file, for a folder in neither layout, at once, and for an image or mask
-    that is missing, unreadable, not square or of a wrong size or class, when the samples come to it.
+    Raises ValueError, one line that names the file, for a folder in neither layout.
     """
-    if size < 1:
-        raise ValueError(f"`size >= 1` must hold, but got {size}")
     if split not in (None, *SPLITS):
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, but got {split!r}")
-    if glasses not in ("background", "ignore"):
-        raise ValueError(f"glasses must be background or ignore, but got {glasses!r}")
-    source = Path(source)
     anno = next((source / name for name in MASK_FOLDERS if (source / name).is_dir()), None)
     if anno is not None and (source / "CelebA-HQ-img").is_dir():
-        layout, images, labels = "parts", source / "CelebA-HQ-img", partial(_parts, anno)
+        layout, images, masks = "parts", source / "CelebA-HQ-img", anno
     elif (source / "images").is_dir() and (source / "masks").is_dir():
-        layout, images, labels = "maps", source / "images", partial(_map, source / "masks")
+        layout, images, masks = "maps", source / "images", source / "masks"
     else:
         raise ValueError(
             f"{source}: must have CelebA-HQ-img/ and {MASK_FOLDERS[0]}/, or images/ and masks/, but has neither pair"
@@ -100,79 +117,7 @@ def read(
         raise ValueError(f"{images / name}.jpg: the name must be the image's number in the official layout")
     if split is not None:
         ids = _split(source / "CelebA-HQ-to-CelebA-mapping.txt", ids, split)
-    ids = select_rows(ids, rows, shuffle_seed)
-    options = {"layout": layout, "size": size, "glasses": glasses, "split": split, "rows": rows}
-    if rows is not None:
-        options["shuffle_seed"] = shuffle_seed
-    return Reading(
-        count=len(ids),
-        samples=_samples(images, ids, labels, size, _table(glasses)),
-        classes=FACE_CLASSES,
-        source={"format": "celebamask_hq", "version": VERSION, **options},
-    )
-
-
-def _table(glasses: str) -> np.ndarray:
-    """Official class to common class, uint8 [19]."""
-    table = np.array([FACE_CLASSES.index(common) for common in COMMON.values()], np.uint8)
-    if glasses == "ignore":
-        table[1 + PARTS.index("eye_g")] = IGNORE
-    return table
-
-
-def _samples(
-    images: Path, ids: Sequence[str], labels: partial, size: int, table: np.ndarray
-) -> Iterator[dict[str, Value]]:
-    for name in ids:
-        path = images / f"{name}.jpg"
-        image = decode(path, "RGB")
-        if image.shape[0] != image.shape[1]:
-            raise ValueError(f"{path}: must be square, but is {image.shape[1]}x{image.shape[0]}")
-        official, where = labels(name)
-        if image.shape[0] not in (official.shape[0], 2 * official.shape[0]) or official.shape[0] != official.shape[1]:
-            raise ValueError(
-                f"{where}: a mask must have its image's size or half of it, but got "
-                f"{official.shape[1]}x{official.shape[0]} for {image.shape[1]}x{image.shape[0]}"
-            )
-        yield {
-            "image": resize_image(image, size),
-            "segmentation": table[resize_labels(official, size)],
-            "id": name,
-        }
-
-
-def _parts(anno: Path, name: str) -> tuple[np.ndarray, Path]:
-    """The official label map uint8 [H, W] of an image from its part files, and the path to name in an error."""
-    k = int(name)
-    folder = anno / str(k // 2000)
-    labels: np.ndarray | None = None
-    for number, part in enumerate(PARTS, start=1):
-        path = folder / f"{k:05d}_{part}.png"
-        if not path.is_file():
-            continue
-        present = decode(path, "RGB")[..., 0] != 0
-        if labels is None:
-            labels = np.zeros(present.shape, np.uint8)
-        if present.shape != labels.shape:
-            raise ValueError(
-                f"{path}: must be {labels.shape[1]}x{labels.shape[0]} as the image's other masks, "
-                f"but is {present.shape[1]}x{present.shape[0]}"
-            )
-        labels[present] = number
-    if labels is None:
-        raise ValueError(f"{folder}: image {k} must have masks {k:05d}_*.png, but there is none")
-    return labels, folder / f"{k:05d}_*.png"
-
-
-def _map(masks: Path, name: str) -> tuple[np.ndarray, Path]:
-    """The official label map uint8 [H, W] of an image from its one file, and that file's path."""
-    path = masks / f"{name}.png"
-    labels = decode(path)
-    if labels.ndim != 2:
-        raise ValueError(f"{path}: must have one channel or a palette, but has {labels.shape[2]} channels")
-    if labels.max() > len(PARTS):
-        raise ValueError(f"{path}: classes must be 0 to {len(PARTS)}, but got {labels.max()}")
-    return labels.astype(np.uint8), path
+    return CelebAMaskHQ(images, masks, layout == "parts", table, tuple(ids), {"layout": layout})
 
 
 def _split(mapping: Path, ids: Sequence[str], split: str) -> list[str]:

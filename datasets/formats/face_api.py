@@ -22,77 +22,81 @@ told in face_api_info.py.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datasets.classes import FACE_CLASSES
 from datasets.formats.face_api_info import annotations, by, classes_of, load_info
-from datasets.formats.reading import Reading, decode, resize_image, resize_labels, select_rows
-from datasets.pack import Value
-from datasets.segments import IGNORE, SEGMENTS, class_table, from_named
+from datasets.formats.reading import decode
+from datasets.formats.record import Record
+from datasets.labels import LabelTable
+from datasets.segments import SEGMENTS, from_named
 
-VERSION = 1
+VERSION = 2
 MODALITIES = ("rgb.png", "segments.png", "info.json", "alpha.tif", "depth.tif", "normals.tif")
 REQUIRED = MODALITIES[:3]
 _FILE = re.compile(f"(.+)\\.({'|'.join(map(re.escape, MODALITIES))})")
 
 
-def read(
-    source: Path,
-    *,
-    size: int,
-    split: str | None = None,
-    rows: str | None = None,
-    shuffle_seed: int = 0,
-    glasses: str = "background",
-) -> Reading:
-    """Opens a folder of the Face API.
+@dataclass(frozen=True)
+class FaceApi:
+    """A folder of the Face API. Records have, as far as the folder does:
 
-    Samples have, S being `size` and (x, y) pixels with the centre of the first pixel at (0, 0):
-
-        id                 the scene
-        image              uint8 [S, S, 3] RGB              segmentation    uint8 [S, S] nine common classes
-        segments           uint8 [S, S] index in SEGMENTS   alpha           uint8 [S, S]
-        depth              float16 [S, S] metres, 0 none    normals         float16 [S, S, 3], 0 none
-        landmarks          float32 [68, 2]                  landmarks_contour, the jaw on the visible outline
-        landmarks_visible  uint8 [68], of write_face_api    pupils          float32 [2, 2] subject's right, left
-        gaze               float32 [2, 3] camera space      intrinsics      float32 [3, 3] for `size`
-        world_to_camera    float32 [4, 4] (camera: x right, y up, z backward)
-        metadata           JSON, sorted keys: info.json without landmarks and what else became columns
-
-    as far as the folder has them. Pixels of images of this size are passed on unchanged. To another size image and
-    alpha go by area, the others take the value under each pixel's centre: a mean over an edge is on neither side of it.
-
-    split    None: the layout has no splits
-    rows     START:STOP of the scenes in an order shuffled by `shuffle_seed`
-    glasses  "background" as in LaPa, or "ignore" (255), see datasets.segments.class_table
-
-    Raises ValueError, one line that names the file, for a folder with foreign or missing files at once, and for a bad
-    file, or a scene with other columns than the first, when the samples come to it.
+    labels and maps["segments"]  ids of SEGMENTS          pictures["alpha"]  uint8
+    maps["depth"]                float16 metres, 0 none   maps["normals"]    float16, 0 none
+    points                       landmarks and landmarks_contour [68, 2] (the jaw on the visible outline), pupils [2, 2]
+                                 of the subject's right and left eye
+    intrinsics                   and in others: world_to_camera float32 [4, 4] (camera: x right, y up, z backward), gaze
+                                 float32 [2, 3] in camera space, landmarks_visible uint8 [68] (of write_face_api),
+                                 metadata: JSON, sorted keys, info.json without what else became columns
     """
-    if size < 1:
-        raise ValueError(f"`size >= 1` must hold, but got {size}")
+
+    source: Path
+    modalities: tuple[str, ...]
+    names: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        return tuple(self.source / f"{name}.{modality}" for modality in self.modalities)
+
+    def record(self, name: str) -> Record:
+        files = dict(zip(self.modalities, self.files(name), strict=True))
+        image = decode(files["rgb.png"], "RGB")
+        side = image.shape[0]
+        if image.shape[1] != side:
+            raise ValueError(f"{files['rgb.png']}: must be square, but is {image.shape[1]}x{side}")
+        info = load_info(files["info.json"])
+        segments = _segments(files["segments.png"], side, info.get("segments_mapping"))
+        points, intrinsics, others = annotations(files["info.json"], info, side)
+        return Record(
+            image,
+            labels=segments,
+            drawn=classes_of(files["info.json"], info, side),
+            pictures=_alpha(files, side),
+            maps={"segments": segments, **_maps(files, info, side, segments == SEGMENTS.index("background"))},
+            points=points,
+            intrinsics=intrinsics,
+            others=others,
+        )
+
+
+def open_folder(source: Path, *, split: str | None, table: LabelTable) -> FaceApi:
+    """Opens a folder of the Face API, which has no splits.
+
+    Raises ValueError, one line that names the file, for a folder with foreign or missing files.
+    """
     if split is not None:
         raise ValueError(f"split must be left out, as the Face API has none of its own, but got {split!r}; use rows")
-    table = class_table(glasses=glasses)
-    source = Path(source)
+    if table.names[: len(SEGMENTS)] != SEGMENTS:
+        raise ValueError("labels of face_api must begin with those of the table face_api: use `base: face_api`")
     scenes, modalities = list_scenes(source)
     if any(modality.endswith(".tif") for modality in modalities):
         tifffile()
-    scenes = select_rows(scenes, rows, shuffle_seed)
-    options = {"size": size, "glasses": glasses, "rows": rows}
-    if rows is not None:
-        options["shuffle_seed"] = shuffle_seed
-    return Reading(
-        count=len(scenes),
-        samples=_samples(source, scenes, modalities, size, table),
-        classes=FACE_CLASSES,
-        source={"format": "face_api", "version": VERSION, **options},
-    )
+    return FaceApi(source, modalities, tuple(scenes))
 
 
 def list_scenes(source: Path) -> tuple[list[str], tuple[str, ...]]:
@@ -132,40 +136,14 @@ def tifffile() -> Any:
         raise ValueError(f"Face API TIFFs need {error.name}, which is not installed: {install}") from None
 
 
-def _samples(
-    source: Path, scenes: Sequence[str], modalities: tuple[str, ...], size: int, table: np.ndarray
-) -> Iterator[dict[str, Value]]:
-    columns: set[str] = set()
-    for scene in scenes:
-        files = {modality: source / f"{scene}.{modality}" for modality in modalities}
-        image = decode(files["rgb.png"], "RGB")
-        side = image.shape[0]
-        if image.shape[1] != side:
-            raise ValueError(f"{files['rgb.png']}: must be square, but is {image.shape[1]}x{side}")
-        info = load_info(files["info.json"])
-        sample: dict[str, Value] = {"id": scene, "image": resize_image(image, size)}
-        sample |= _pixels(files, info, side, size, table) | annotations(files["info.json"], info, side, size)
-        columns = columns or set(sample)
-        if set(sample) != columns:
-            raise ValueError(
-                f"{files['info.json']}: must give the columns that scene {scenes[0]} gives, but "
-                f"{', '.join(sorted(columns ^ set(sample)))} is in one of the two only; read them as two folders"
-            )
-        yield sample
+def _alpha(files: dict[str, Path], side: int) -> dict[str, np.ndarray]:
+    return {"alpha": _tiff(files["alpha.tif"], "uint8", (side, side))} if "alpha.tif" in files else {}
 
 
-def _pixels(files: dict[str, Path], info: dict[str, Any], side: int, size: int, table: np.ndarray) -> dict[str, Value]:
-    segments = _segments(files["segments.png"], side, info.get("segments_mapping"))
-    resized = resize_labels(segments, size)
-    classes = table[resized]
-    drawn = classes_of(files["info.json"], info, side)  # of write_face_api: as that sample's labeller drew them
-    if drawn is not None:
-        classes = np.where(classes == IGNORE, classes, resize_labels(drawn, size))
-    columns: dict[str, Value] = {"segmentation": classes, "segments": resized}
-    background = segments == SEGMENTS.index("background")
+def _maps(files: dict[str, Path], info: dict[str, Any], side: int, background: np.ndarray) -> dict[str, np.ndarray]:
+    """Depth and normals, 0 in the background, which is bool [side, side]."""
+    maps: dict[str, np.ndarray] = {}
     rendered_here = "sample" in info  # by write_face_api, with 0 for the background
-    if "alpha.tif" in files:
-        columns["alpha"] = resize_image(_tiff(files["alpha.tif"], "uint8", (side, side)), size)
     if "depth.tif" in files:
         depth = _tiff(files["depth.tif"], "float16", (side, side))
         if depth.min() < 0:
@@ -174,13 +152,11 @@ def _pixels(files: dict[str, Path], info: dict[str, Any], side: int, size: int, 
             metres = depth / np.float16(5) if str(info["version"]) == "1" else depth
             depth = np.where(background | (depth < 0.01), np.float16(0), metres)
         background = depth == 0
-        columns["depth"] = resize_labels(depth, size)
+        maps["depth"] = depth
     if "normals.tif" in files:
         normals = _tiff(files["normals.tif"], "float16", (side, side, 3))
-        if not rendered_here:
-            normals = np.where(background[..., None], np.float16(0), normals)
-        columns["normals"] = resize_labels(normals, size)
-    return columns
+        maps["normals"] = normals if rendered_here else np.where(background[..., None], np.float16(0), normals)
+    return maps
 
 
 def _segments(path: Path, side: int, mapping: Any) -> np.ndarray:

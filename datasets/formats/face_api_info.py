@@ -45,17 +45,20 @@ def load_info(path: Path) -> dict[str, Any]:
     return info
 
 
-def annotations(path: Path, info: dict[str, Any], side: int, size: int) -> dict[str, Value]:
-    """The columns that info.json gives, for files of `side` pixels read at `size`, see face_api.read.
+def annotations(
+    path: Path, info: dict[str, Any], side: int
+) -> tuple[dict[str, np.ndarray], np.ndarray | None, dict[str, Value]]:
+    """What info.json gives for files of `side` pixels: points, intrinsics and others of a Record, see face_api.FaceApi.
 
     Raises ValueError, one line that names the file and the key, for what is not there or not as it must be.
     """
 
     def pixels(positions: Iterable[np.ndarray]) -> np.ndarray:
-        # Rounded to 0 rather than 1e-17 or -0, since 0.5 / W * W is not 0.5 for every W.
-        return (np.round(np.stack([*positions]) * size - 0.5, 12) + 0.0).astype(np.float32)
+        return np.stack([*positions]) * side - 0.5
 
-    columns: dict[str, Value] = {}
+    points: dict[str, np.ndarray] = {}
+    intrinsics: np.ndarray | None = None
+    others: dict[str, Value] = {}
     rest = {name: value for name, value in info.items() if name not in _COLUMNS}
     landmarks, contour = info.get("landmarks"), info.get("contour_landmarks")
     if isinstance(landmarks, dict):  # version 1.5 has several sets of points
@@ -63,30 +66,26 @@ def annotations(path: Path, info: dict[str, Any], side: int, size: int) -> dict[
         landmarks, contour = sets.pop("ibug68", None), sets.pop("ibug68_contour", None)
         rest["landmarks"] = sets
     if landmarks is not None:
-        points, visible = _points(path, "landmarks", landmarks)
-        if set(points) != set(range(68)):
-            raise ValueError(f"{path}: landmarks must be 68 points, 0 to 67, but are {len(points)}: {[*points]!s:.60}")
-        columns["landmarks"] = pixels(points[k] for k in range(68))
+        given, visible = _points(path, "landmarks", landmarks)
+        if set(given) != set(range(68)):
+            raise ValueError(f"{path}: landmarks must be 68 points, 0 to 67, but are {len(given)}: {[*given]!s:.60}")
+        points["landmarks"] = pixels(given[k] for k in range(68))
         if contour is not None:
-            columns["landmarks_contour"] = pixels(
-                _contour(path, _points(path, "contour landmarks", contour)[0], points)
-            )
+            points["landmarks_contour"] = pixels(_contour(path, _points(path, "contour landmarks", contour)[0], given))
         if len(visible) == 68:
-            columns["landmarks_visible"] = np.array([visible[k] for k in range(68)], np.uint8)
+            others["landmarks_visible"] = np.array([visible[k] for k in range(68)], np.uint8)
     if "pupil_coordinates" in info:
         keys = [("pupil_coordinates", f"pupil_{eye}", "screen_space_pos") for eye in EYES]
-        columns["pupils"] = pixels(_numbers(path, info, *key, shape=(2,)) for key in keys)
+        points["pupils"] = pixels(_numbers(path, info, *key, shape=(2,)) for key in keys)
     if "gaze_values" in info:
-        columns["gaze"] = _gaze(path, info)
+        others["gaze"] = _gaze(path, info)
     if "camera" in info:
         intrinsics = _numbers(path, info, "camera", "intrinsics", shape=(3, 3))
-        intrinsics[:2] *= size / side
-        columns["intrinsics"] = intrinsics.astype(np.float32)
-        columns["world_to_camera"] = _numbers(path, info, *_WORLD_TO_CAMERA, shape=(4, 4)).astype(np.float32)
+        others["world_to_camera"] = _numbers(path, info, *_WORLD_TO_CAMERA, shape=(4, 4)).astype(np.float32)
         taken = ("intrinsics", "transform_world2cam")
         rest["camera"] = {name: value for name, value in info["camera"].items() if name not in taken}
     own = info.get("sample", {"metadata": json.dumps(rest, sort_keys=True)})  # "sample" is of write_face_api
-    return columns | {name: str(own[name]) for name in ("id", "metadata") if name in own}
+    return points, intrinsics, others | {name: str(own[name]) for name in ("id", "metadata") if name in own}
 
 
 def classes_of(path: Path, info: dict[str, Any], side: int) -> np.ndarray | None:

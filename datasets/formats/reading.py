@@ -1,26 +1,72 @@
-"""What every format's `read` gives, and the few steps that formats share: selecting rows, decoding, resizing."""
+"""A data set in its own layout, opened: which samples there are, and what a pack gets of each."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
+from datasets.formats.record import Record
+from datasets.labels import LabelTable
 from datasets.pack import Value
+
+
+class DataSet(Protocol):
+    """What a format makes of a folder. It can be pickled, and reads nothing but what it is asked for.
+
+    names    of the samples, which become their ids, in an order that hangs on the names alone
+    options  what of the layout decided (JSON values), for the manifest
+    """
+
+    names: Sequence[str]
+    options: Mapping[str, Any]
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """The files that a sample is read from, its image first; those that may be absent only where they are there."""
+        ...
+
+    def record(self, name: str) -> Record:
+        """Reads a sample. Raises ValueError, one line that names the file, for one that is absent, or not right."""
+        ...
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A source that was opened: `samples` decodes lazily; `classes` and `source` go into the pack's manifest."""
+    """The samples of a data set that a pack is to have, in order. It can be pickled.
 
-    count: int
-    samples: Iterator[dict[str, Value]]
-    classes: tuple[str, ...]
+    table   what the labels mean, or None for a data set without labels
+    source  what the pack's manifest says of it
+    """
+
+    data: DataSet
+    names: tuple[str, ...]
+    size: int
+    crop: str
+    table: LabelTable | None
     source: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        return None if self.table is None else self.table.classes
+
+    @property
+    def samples(self) -> Iterator[dict[str, Value]]:
+        """All samples, each read when it is asked for."""
+        return (self.sample(name) for name in self.names)
+
+    def sample(self, name: str) -> dict[str, Value]:
+        """One sample. Raises ValueError, one line that names the file, where it cannot be read, or not be cut so."""
+        record = self.data.record(name)
+        try:
+            return {"id": name, **record.sample(self.size, self.crop, self.table)}
+        except ValueError as error:
+            raise ValueError(f"{self.data.files(name)[0]}: {error}") from None
 
 
 def select_rows(ids: Sequence[str], rows: str | None, shuffle_seed: int) -> list[str]:
@@ -40,7 +86,8 @@ def select_rows(ids: Sequence[str], rows: str | None, shuffle_seed: int) -> list
 
 def decode(path: Path, mode: str | None = None) -> np.ndarray:
     """The pixels of an image file, upright by its EXIF orientation: uint8 [H, W, 3] for mode "RGB" (greyscale,
-    palette and alpha are converted), the stored values [H, W] or [H, W, C] for None (a palette image's indices).
+    palette, CMYK and 16-bit images are converted, alpha is dropped), the stored values [H, W] or [H, W, C] for None (a
+    palette image's indices).
 
     Raises ValueError that names the file when it is missing, truncated or not an image.
     """
@@ -48,6 +95,8 @@ def decode(path: Path, mode: str | None = None) -> np.ndarray:
         with Image.open(path) as image:
             image.load()
             upright = ImageOps.exif_transpose(image)
+            if mode == "RGB" and upright.mode.startswith("I;16"):
+                return np.repeat((np.asarray(upright) >> 8).astype(np.uint8)[..., None], 3, axis=2)
             return np.asarray(upright if mode is None else upright.convert(mode))
     except FileNotFoundError:
         raise ValueError(f"{path}: the file is missing") from None
@@ -55,13 +104,27 @@ def decode(path: Path, mode: str | None = None) -> np.ndarray:
         raise ValueError(f"{path}: not a readable image ({error}); replace or remove the file") from None
 
 
-def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """A square uint8 image [S, S, 3] or [S, S] to `size`: by area to a smaller size, bilinear to a larger one."""
-    smaller = size < image.shape[0]
-    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+def decode_labels(path: Path, table: LabelTable, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """The label map uint8 [H, W] of a file with one channel or a palette, whose values are ids of `table`, or 255.
+
+    Raises ValueError that names the file for another image, for one that is not `shape` (H, W) as its image is, and for
+    an id that no label has.
+    """
+    labels = decode(path)
+    if labels.ndim != 2:
+        raise ValueError(f"{path}: must have one channel or a palette, but has {labels.shape[2]} channels")
+    if shape is not None and labels.shape != shape:
+        got = f"{labels.shape[1]}x{labels.shape[0]}"
+        raise ValueError(f"{path}: must be {shape[1]}x{shape[0]} as its image, but is {got}")
+    known = {*table.ids, 255}
+    wrong = [int(k) for k in np.unique(labels) if int(k) not in known]
+    if wrong:
+        raise ValueError(f"{path}: classes must be {_ranges(table.ids)}, but got {wrong[-1]}")
+    return labels.astype(np.uint8)
 
 
-def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:
-    """A square map [S, S] or [S, S, C] to `size`: each pixel takes the label (or the value) under its centre."""
-    centres = ((2 * np.arange(size) + 1) * labels.shape[0]) // (2 * size)
-    return np.ascontiguousarray(labels[np.ix_(centres, centres)])
+def _ranges(ids: Sequence[int]) -> str:
+    """`0 to 18` or `0, 2, 5`."""
+    ordered = sorted(ids)
+    whole = ordered == list(range(ordered[0], ordered[-1] + 1))
+    return f"{ordered[0]} to {ordered[-1]}" if whole else ", ".join(map(str, ordered))

@@ -80,9 +80,9 @@ def train_and_test(renders: "Source", photographs: "Source", given: argparse.Nam
 def measure(given: argparse.Namespace, folder: Path) -> dict[str, list[float]]:
     """Each metric of every seed; packs that have to be made are made in `folder`."""
     from datasets import Pack, Source, write_pack
-    from datasets.formats import celebamask_hq
+    from datasets.formats import read
 
-    reading = celebamask_hq.read(given.photographs, size=given.size)
+    reading = read("celebamask_hq", given.photographs, size=given.size)
     photographs = write_pack(folder / "photographs", reading.samples, source=reading.source, classes=reading.classes)
     packs = [Pack.open(path) for path in given.renders]
     if not packs:

@@ -16,7 +16,8 @@ import pytest
 from datasets import Pack, generate, write_pack
 from datasets.contact import HIDDEN, POINT, contact_sheet, overlay, write_png
 from datasets.formats import face_api
-from datasets.generate import COLUMNS, FaceSet, WorkerError, generate_faces, parse_columns
+from datasets.generate import COLUMNS, FaceSet, generate_faces, parse_columns
+from datasets.processes import WorkerError
 
 from .conftest import NINE, faces
 from .test_celebamask_hq import label_map, write_map

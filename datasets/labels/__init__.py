@@ -1,0 +1,111 @@
+"""Label tables: what the classes of a data set are called in ours. One YAML file a table, in this folder or a user's.
+
+    classes: [background, skin, ...]   the common names, whose place is the id in a pack; those of faces unless given
+    labels:                            the data set's own names, in the order of its ids (0, 1, ...), or
+      background: background           {id: ..., is: ...} where ids have gaps: each with a common name, `ignore` (255),
+      eye_g: {glasses: background}     or a choice that the user may make, with what it is unless they do
+
+`base: lapa` takes classes and labels from another table (a ready name or a path), of which only those that differ need
+to be given.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.classes import FACE_CLASSES
+from datasets.settings import read_mapping, unknown
+
+FOLDER = Path(__file__).resolve().parent
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """From a data set's own labels to common classes.
+
+    names     of the data set's labels, and `ids` their numbers there
+    classes   of the pack, whose place is the class
+    lookup    uint8 [256], from id to class; 255 (ignore) for ids that no label has
+    """
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
+    classes: tuple[str, ...]
+    lookup: np.ndarray
+
+    @property
+    def digest(self) -> str:
+        """Of all that it says: 16 hexadecimal digits."""
+        said = repr((self.names, self.ids, self.classes, self.lookup.tolist()))
+        return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
+
+
+def ready_tables() -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+
+
+def load_labels(name_or_path: str | Path, choices: dict[str, str] | None = None) -> LabelTable:
+    """Reads a ready table by name, or any by path, and makes the user's choices.
+
+    choices  of what the table leaves open, as {"glasses": "ignore"}; one that the table does not have is refused
+
+    Raises ValueError, one line that names the file and the label, on whatever is wrong.
+    """
+    path = _find(name_or_path, Path())
+    raw = _read(path, ())
+    classes = tuple(raw.get("classes", FACE_CLASSES))
+    if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
+        raise ValueError(f"{path}: classes: must be names that differ, but got {list(classes)}")
+    chosen, open_ = dict(choices or {}), set()
+    names, ids, lookup = [], [], np.full(256, IGNORE, np.uint8)
+    for place, (name, value) in enumerate(raw["labels"].items()):
+        number, value = (value["id"], value.get("is")) if isinstance(value, dict) and "id" in value else (place, value)
+        if isinstance(value, dict) and len(value) == 1:
+            ((choice, value),) = value.items()
+            open_.add(choice)
+            value = chosen.get(choice, value)
+        if type(number) is not int or not 0 <= number <= 255 or number in ids:
+            raise ValueError(f"{path}: labels.{name}: id must be 0 to 255 and no other's, but is {number!r}")
+        if value != "ignore" and value not in classes:
+            raise ValueError(f"{path}: labels.{name}: {unknown('class', value, (*classes, 'ignore'))}")
+        names.append(str(name))
+        ids.append(number)
+        lookup[number] = IGNORE if value == "ignore" else classes.index(value)
+    for choice in chosen:
+        if choice not in open_:
+            raise ValueError(f"{path}: {choice} must be left out, since no label there is a choice of that name")
+    lookup.flags.writeable = False
+    return LabelTable(tuple(names), tuple(ids), classes, lookup)
+
+
+def _find(name_or_path: str | Path, folder: Path) -> Path:
+    text = str(name_or_path)
+    if text in ready_tables():
+        return FOLDER / f"{text}.yaml"
+    if isinstance(name_or_path, Path) or "/" in text or text.endswith((".yaml", ".yml")):
+        return folder / Path(text).expanduser()
+    raise ValueError(f"{unknown('label table', text, ready_tables())} (or give the path of a .yaml file)")
+
+
+def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
+    if path.resolve() in derived:
+        raise ValueError(f"{path}: base: must not lead back to the file itself; take it out of one of them")
+    try:
+        raw = read_mapping(path, "the label table", "labels: ...")
+        for key in raw:
+            if key not in ("base", "classes", "labels"):
+                raise ValueError(unknown("key", key, ("base", "classes", "labels")))
+        if not isinstance(raw.get("labels", {}), dict) or not isinstance(raw.get("classes", []), list):
+            raise ValueError("labels must be a mapping and classes a list of names, but are not")
+        if "base" not in raw:
+            if not raw.get("labels"):
+                raise ValueError("labels must be given, but are absent; give them, or a base")
+            return raw
+        base = _read(_find(raw.pop("base"), path.parent), (*derived, path.resolve()))
+    except ValueError as error:
+        raise ValueError(str(error) if str(error).startswith("/") else f"{path}: {error}") from None
+    return {**base, **raw, "labels": base["labels"] | raw.get("labels", {})}

@@ -1,0 +1,162 @@
+"""From a data set in its own layout to a pack: in parallel, going on where it was stopped, with bad files told.
+
+Samples are read in parts of PART. A part that is done is kept beside the pack, in `.NAME.parts`, under a digest of all
+that it hangs on (options, names, sizes and times of the files): the same command, run again, reads only what it has not
+read yet, or what has changed. The folder is removed once the pack is there.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from datasets.formats import Reading
+from datasets.pack import Column, Pack, Value
+from datasets.processes import spread
+from datasets.whole import whole_folder
+from datasets.writer import check_target, write_pack
+
+PART = 64  # samples
+SHOWN = 20  # bad samples that a message names
+
+
+class BadFiles(ValueError):
+    """Samples that cannot be packed; one line a sample, with its reason."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Samples of a data set that one process reads at a time, and where they are kept."""
+
+    reading: Reading
+    names: tuple[str, ...]
+    columns: tuple[Column, ...]  # of the data set's first good sample
+    folder: Path
+
+    @property
+    def path(self) -> Path:
+        """Its place, which says all that it hangs on."""
+        facts = [json.dumps(self.reading.source, sort_keys=True), str(self.columns)]
+        for name in self.names:
+            for path in self.reading.data.files(name):
+                found = path.stat() if path.is_file() else None
+                facts.append(f"{name}\0{path}\0{found and (found.st_size, found.st_mtime_ns)}")
+        return self.folder / hashlib.blake2b("\0".join(facts).encode(), digest_size=16).hexdigest()
+
+    def make(self) -> Path:
+        """Reads what has not been read before; the place has `bad.json` and, of what is good, a pack."""
+        path = self.path
+        if path.is_dir():
+            return path
+        bad: dict[str, str] = {}
+        good = self._good(bad)
+        first = next(good, None)
+        with whole_folder(path, lambda _: None) as folder:
+            if first is not None:
+                write_pack(folder / "pack", _again(first, good), source={})
+            (folder / "bad.json").write_text(json.dumps(bad))
+        return path
+
+    def _good(self, bad: dict[str, str]) -> Iterator[dict[str, Value]]:
+        for name in self.names:
+            try:
+                sample = self.reading.sample(name)
+                _check_columns(sample, self.columns, self.reading.data.files(name)[0])
+            except (ValueError, OSError) as error:
+                bad[name] = "; ".join(str(error).splitlines())
+            else:
+                yield sample
+
+
+def pack_data_set(
+    reading: Reading,
+    out: str | Path,
+    *,
+    workers: int = 1,
+    skip_bad: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda samples: None,
+) -> Pack:
+    """Writes the samples of a data set as a pack, the same bytes for any number of workers and interruptions.
+
+    skip_bad  leaves out samples that cannot be read and lists them, with the reasons, in the manifest's source
+    progress  is told how many more samples are done
+
+    Raises BadFiles, unless `skip_bad`, after all samples were tried, and where there is no good one; PackError as
+    write_pack does; datasets.processes.WorkerError when a process ends early.
+    """
+    target = Path(os.path.abspath(out))
+    check_target(target, overwrite)
+    folder = target.with_name(f".{target.name}.parts")
+    columns = _first_columns(reading)
+    names = [reading.names[i : i + PART] for i in range(0, len(reading), PART)]
+    parts = [Part(reading, some, columns, folder) for some in names]
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for part, path in zip(parts, spread(partial(_make, parts), len(parts), workers, "part"), strict=True):
+        paths.append(path)
+        progress(len(part.names))
+    bad: dict[str, str] = {}
+    for path in paths:
+        bad |= json.loads((path / "bad.json").read_text())
+    if bad and not skip_bad:
+        raise BadFiles(_tell(bad, len(reading)))
+    source = reading.source | ({"skipped": bad} if bad else {})
+    pack = write_pack(target, _samples(paths), source=source, classes=reading.classes, overwrite=overwrite)
+    shutil.rmtree(folder)
+    return pack
+
+
+def _make(parts: list[Part], i: int) -> Path:
+    return parts[i].make()
+
+
+def _samples(paths: list[Path]) -> Iterator[dict[str, Value]]:
+    for path in paths:
+        if (path / "pack").is_dir():
+            part = Pack.open(path / "pack")
+            yield from (part.sample(i) for i in range(len(part)))
+
+
+def _first_columns(reading: Reading) -> tuple[Column, ...]:
+    """The columns of the first sample that can be read. Raises BadFiles where there is none."""
+    bad: dict[str, str] = {}
+    for name in reading.names:
+        try:
+            sample = reading.sample(name)
+        except (ValueError, OSError) as error:
+            bad[name] = "; ".join(str(error).splitlines())
+        else:
+            return tuple(Column.of(key, value) for key, value in sample.items())
+    raise BadFiles(_tell(bad, len(reading)))
+
+
+def _check_columns(sample: dict[str, Value], columns: tuple[Column, ...], path: Path) -> None:
+    """Raises ValueError where a sample has other columns than the data set's first."""
+    given = {name: Column.of(name, value) for name, value in sample.items()}
+    expected = {column.name: column for column in columns}
+    other = sorted(given.keys() ^ expected.keys())
+    if other:
+        raise ValueError(
+            f"{path}: must give the columns that the data set's first sample gives, but {', '.join(other)} is in one "
+            "of the two only; read them as two data sets"
+        )
+    for name, column in given.items():
+        if column != expected[name]:
+            raise ValueError(f"{path}: {name} must be {expected[name]} as the first sample's, but is {column}")
+
+
+def _again(first: dict[str, Value], rest: Iterator[dict[str, Value]]) -> Iterator[dict[str, Value]]:
+    yield first
+    yield from rest
+
+
+def _tell(bad: dict[str, str], count: int) -> str:
+    shown = [reason for _, reason in zip(range(SHOWN), bad.values(), strict=False)]
+    more = f"\nand {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    head = f"{len(bad)} of {count} samples cannot be packed; mend them, or leave them out with --skip-bad"
+    return "\n".join([head, *shown]) + more
