@@ -1,10 +1,11 @@
-"""YAML files that people write, read into pydantic models: the search file and populations.
+"""YAML files that people write: the search file, populations, label tables.
 
 Every mistake is one line: the field, what must hold, and what was given.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -50,6 +51,65 @@ def read_mapping(path: Path, what: str, keys: str) -> dict[str, Any]:
         shown = "nothing" if raw is None else type(raw).__name__
         raise ValueError(f"{what} must be a mapping ({keys}), but got {shown}")
     return raw
+
+
+@dataclass(frozen=True)
+class Library:
+    """Files of one kind that come with this package, and a user's own that build on them by `base:`.
+
+    what    the kind, for messages: "population"
+    folder  of the ready ones, NAME.yaml
+    keys    some keys of such a file, for messages
+    """
+
+    what: str
+    folder: Path
+    keys: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(path.stem for path in self.folder.glob("*.yaml")))
+
+    def find(self, name_or_path: str | Path, beside: Path = Path()) -> Path:
+        """The file of a ready name, or that of a path, which is relative to `beside`. Raises ValueError for neither."""
+        text = str(name_or_path)
+        if text in self.names:
+            return self.folder / f"{text}.yaml"
+        if isinstance(name_or_path, Path) or "/" in text or text.endswith((".yaml", ".yml")):
+            return beside / Path(text).expanduser()
+        raise ValueError(f"{unknown(self.what, text, self.names)} (or give the path of a .yaml file)")
+
+    def read(
+        self, path: Path, check: Callable[[Path, dict[str, Any]], object], derived: tuple[Path, ...] = ()
+    ) -> dict[str, Any]:
+        """The mapping of a file, with what its base gives filled in, key by key and one level down.
+
+        check    raises where a base, as a whole, is not what it must be: an error is told of the file that made it
+        derived  the files that led here
+
+        Raises ValueError, one line that names the file.
+        """
+        if path.resolve() in derived:
+            raise ValueError(f"{path}: base: must not lead back to the file itself; take it out of one of them")
+        try:
+            raw = read_mapping(path, f"the {self.what}'s file", self.keys)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        if "base" not in raw:
+            return raw
+        base = raw.pop("base")
+        if not isinstance(base, str):
+            raise ValueError(f"{path}: base: must be a ready {self.what}'s name or a path, but got {base!r}")
+        try:
+            base_path = self.find(base, path.parent)
+        except ValueError as error:
+            raise ValueError(f"{path}: base: {error}") from None
+        merged = self.read(base_path, check, (*derived, path.resolve()))
+        check(base_path, merged)
+        for key, value in raw.items():
+            both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+            merged[key] = {**merged[key], **value} if both else value
+        return merged
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> str:

@@ -43,9 +43,9 @@ from datasets.faces.nouns import (
 )
 from datasets.faces.person import Person
 from datasets.faces.shapes import ShapeSpread
-from datasets.settings import explain, read_mapping, unknown
+from datasets.settings import Library, explain
 
-FOLDER = Path(__file__).resolve().parent / "populations"
+LIBRARY = Library("population", Path(__file__).resolve().parent / "populations", "identity:, pose: ...")
 
 
 class PopulationError(ValueError):
@@ -96,47 +96,16 @@ class Population(Frozen):
 
 def ready_populations() -> tuple[str, ...]:
     """Names of the populations that come with this package."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
+    return LIBRARY.names
 
 
 def load_population(name_or_path: str | Path) -> Population:
     """Reads a ready population by name, or any by path. Raises PopulationError with one line on whatever is wrong."""
-    path = _find(name_or_path, Path())
-    return _validated(path, _read(path, ()))
-
-
-def _find(name_or_path: str | Path, folder: Path) -> Path:
-    text = str(name_or_path)
-    if text in ready_populations():
-        return FOLDER / f"{text}.yaml"
-    if isinstance(name_or_path, Path) or "/" in text or text.endswith((".yaml", ".yml")):
-        return folder / Path(text).expanduser()
-    raise PopulationError(f"{unknown('population', text, ready_populations())} (or give the path of a .yaml file)")
-
-
-def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
-    """The mapping of a file, with what its base gives filled in. `derived`: the files that led here."""
-    if path.resolve() in derived:
-        raise PopulationError(f"{path}: base: must not lead back to the file itself; take it out of one of them")
     try:
-        raw = read_mapping(path, "the population's file", "identity:, pose: ...")
+        path = LIBRARY.find(name_or_path)
+        return _validated(path, LIBRARY.read(path, _validated))
     except ValueError as error:
-        raise PopulationError(f"{path}: {error}") from None
-    if "base" not in raw:
-        return raw
-    base = raw.pop("base")
-    if not isinstance(base, str):
-        raise PopulationError(f"{path}: base: must be a ready population's name or a path, but got {base!r}")
-    try:
-        base_path = _find(base, path.parent)
-    except PopulationError as error:
-        raise PopulationError(f"{path}: base: {error}") from None
-    merged = _read(base_path, (*derived, path.resolve()))
-    _validated(base_path, merged)  # so that an error is told of the file that made it
-    for noun, fields in raw.items():
-        both = isinstance(fields, dict) and isinstance(merged.get(noun), dict)
-        merged[noun] = {**merged[noun], **fields} if both else fields
-    return merged
+        raise PopulationError(str(error)) from None
 
 
 def _validated(path: Path, raw: dict[str, Any]) -> Population:
@@ -144,4 +113,4 @@ def _validated(path: Path, raw: dict[str, Any]) -> Population:
         return Population.model_validate(raw)
     except ValidationError as error:
         explained = explain(error, Population, absent="; give it, or take the rest from `base: studio`")
-        raise PopulationError(f"{path}: {explained}") from None
+        raise ValueError(f"{path}: {explained}") from None

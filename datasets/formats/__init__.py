@@ -12,7 +12,7 @@ from typing import Any
 from datasets.formats import celebamask_hq, face_api
 from datasets.formats.reading import Reading, select_rows
 from datasets.formats.record import CROPS
-from datasets.labels import load_labels, ready_tables
+from datasets.labels import LIBRARY, load_labels
 from datasets.settings import unknown
 
 FORMATS: dict[str, ModuleType] = {"celebamask_hq": celebamask_hq, "face_api": face_api}
@@ -51,7 +51,7 @@ def read(
         raise ValueError(f"`size >= 1` must hold, but got {size}")
     if crop not in CROPS:
         raise ValueError(f"crop must be one of {', '.join(CROPS)}, but got {crop!r}")
-    has_labels = format in ready_tables()
+    has_labels = format in LIBRARY.names
     if not has_labels and (labels is not None or choices):
         raise ValueError(f"labels must be left out, since {format} has no classes")
     table = load_labels(labels or format, choices) if has_labels else None

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from datasets.classes import FACE_CLASSES
-from datasets.settings import read_mapping, unknown
+from datasets.settings import Library, unknown
 
-FOLDER = Path(__file__).resolve().parent
+LIBRARY = Library("label table", Path(__file__).resolve().parent, "labels: ...")
 IGNORE = 255
 
 
@@ -44,10 +44,6 @@ class LabelTable:
         return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
 
-def ready_tables() -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.yaml")))
-
-
 def load_labels(name_or_path: str | Path, choices: dict[str, str] | None = None) -> LabelTable:
     """Reads a ready table by name, or any by path, and makes the user's choices.
 
@@ -55,8 +51,9 @@ def load_labels(name_or_path: str | Path, choices: dict[str, str] | None = None)
 
     Raises ValueError, one line that names the file and the label, on whatever is wrong.
     """
-    path = _find(name_or_path, Path())
-    raw = _read(path, ())
+    path = LIBRARY.find(name_or_path)
+    raw = LIBRARY.read(path, _check)
+    _check(path, raw)
     classes = tuple(raw.get("classes", FACE_CLASSES))
     if not all(isinstance(name, str) for name in classes) or len(set(classes)) < len(classes):
         raise ValueError(f"{path}: classes: must be names that differ, but got {list(classes)}")
@@ -82,30 +79,9 @@ def load_labels(name_or_path: str | Path, choices: dict[str, str] | None = None)
     return LabelTable(tuple(names), tuple(ids), classes, lookup)
 
 
-def _find(name_or_path: str | Path, folder: Path) -> Path:
-    text = str(name_or_path)
-    if text in ready_tables():
-        return FOLDER / f"{text}.yaml"
-    if isinstance(name_or_path, Path) or "/" in text or text.endswith((".yaml", ".yml")):
-        return folder / Path(text).expanduser()
-    raise ValueError(f"{unknown('label table', text, ready_tables())} (or give the path of a .yaml file)")
-
-
-def _read(path: Path, derived: tuple[Path, ...]) -> dict[str, Any]:
-    if path.resolve() in derived:
-        raise ValueError(f"{path}: base: must not lead back to the file itself; take it out of one of them")
-    try:
-        raw = read_mapping(path, "the label table", "labels: ...")
-        for key in raw:
-            if key not in ("base", "classes", "labels"):
-                raise ValueError(unknown("key", key, ("base", "classes", "labels")))
-        if not isinstance(raw.get("labels", {}), dict) or not isinstance(raw.get("classes", []), list):
-            raise ValueError("labels must be a mapping and classes a list of names, but are not")
-        if "base" not in raw:
-            if not raw.get("labels"):
-                raise ValueError("labels must be given, but are absent; give them, or a base")
-            return raw
-        base = _read(_find(raw.pop("base"), path.parent), (*derived, path.resolve()))
-    except ValueError as error:
-        raise ValueError(str(error) if str(error).startswith("/") else f"{path}: {error}") from None
-    return {**base, **raw, "labels": base["labels"] | raw.get("labels", {})}
+def _check(path: Path, raw: dict[str, Any]) -> None:
+    for key in raw:
+        if key not in ("classes", "labels"):
+            raise ValueError(f"{path}: {unknown('key', key, ('base', 'classes', 'labels'))}")
+    if not isinstance(raw.get("labels"), dict) or not raw["labels"] or not isinstance(raw.get("classes", []), list):
+        raise ValueError(f"{path}: labels must be a mapping and classes a list of names; give them, or a base")

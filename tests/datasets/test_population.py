@@ -17,7 +17,7 @@ import yaml
 from datasets.faces.draw import draw_identity
 from datasets.faces.expressions import EXPRESSIONS, SIDED
 from datasets.faces.person import Person
-from datasets.faces.population import FOLDER, Population, PopulationError, load_population, ready_populations
+from datasets.faces.population import LIBRARY, Population, PopulationError, load_population, ready_populations
 from datasets.faces.shapes import FAMILIES, NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def is_share(count: int, share: float, of: int = DRAWS) -> bool:
 
 def test_the_ready_populations_are_these() -> None:
     assert ready_populations() == READY
-    assert all((FOLDER / f"{name}.yaml").read_text().startswith("# ") for name in READY)
+    assert all((LIBRARY.folder / f"{name}.yaml").read_text().startswith("# ") for name in READY)
 
 
 def test_a_person_is_a_pure_function_of_population_and_seed_across_processes() -> None:
@@ -133,7 +133,7 @@ def test_shares_are_what_the_file_says(drawn: Any) -> None:
 
 def asdict_of(name: str, noun: str) -> dict[str, Any]:
     """A noun as a file and its base say it, read with no help from the code under test (but that `off` is a word)."""
-    raw = yaml.safe_load((FOLDER / f"{name}.yaml").read_text().replace("off:", "'off':"))
+    raw = yaml.safe_load((LIBRARY.folder / f"{name}.yaml").read_text().replace("off:", "'off':"))
     base = asdict_of(raw["base"], noun) if "base" in raw else {}
     return {**base, **raw.get(noun, {})}
 
@@ -167,7 +167,7 @@ def test_the_landmark_study_is_the_whitepapers(drawn: Any) -> None:
     shares = asdict_of("landmark_study", "identity")["ethnicity"].values()
     assert len(shares) == 6
     assert max(shares) - min(shares) < 0.001
-    text = (FOLDER / "landmark_study.yaml").read_text()
+    text = (LIBRARY.folder / "landmark_study.yaml").read_text()
     assert len([line for line in text.splitlines() if line and not line.startswith("#")]) <= 16  # a short file
 
 
@@ -403,7 +403,7 @@ def test_a_population_is_frozen() -> None:
     studio: Population = load_population("studio")
     with pytest.raises(ValueError, match="frozen"):
         studio.series = 3  # type: ignore[misc]
-    assert studio == load_population(FOLDER / "studio.yaml")
+    assert studio == load_population(LIBRARY.folder / "studio.yaml")
 
 
 def test_the_readmes_population_is_one(tmp_path: Path) -> None:
