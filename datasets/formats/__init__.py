@@ -2,20 +2,29 @@
 
 A format is a module with `VERSION`, raised whenever the same files give other samples, and
 `open_folder(source, *, split, table) -> DataSet`. To add one, write the file, name it here, and, where it has classes,
-write its label table (datasets/labels).
+write its label table, under the same name (datasets/labels). A format whose folders say themselves which table they
+need has `own_labels(source)`, too: its name or file, or None for a folder without classes.
 """
 
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from datasets.formats import celebamask_hq, face_api
+from datasets.formats import celebamask_hq, face_api, face_api_v2, face_synthetics, generic, ibug_300w, lapa
 from datasets.formats.reading import Reading, select_rows
 from datasets.formats.record import CROPS
-from datasets.labels import LIBRARY, load_labels
+from datasets.labels import LIBRARY, LabelTable, load_labels
 from datasets.settings import unknown
 
-FORMATS: dict[str, ModuleType] = {"celebamask_hq": celebamask_hq, "face_api": face_api}
+FORMATS: dict[str, ModuleType] = {
+    "celebamask_hq": celebamask_hq,
+    "face_api": face_api,
+    "face_api_v2": face_api_v2,
+    "face_synthetics": face_synthetics,
+    "generic": generic,
+    "ibug_300w": ibug_300w,
+    "lapa": lapa,
+}
 
 __all__ = ["FORMATS", "Reading", "read"]
 
@@ -51,11 +60,9 @@ def read(
         raise ValueError(f"`size >= 1` must hold, but got {size}")
     if crop not in CROPS:
         raise ValueError(f"crop must be one of {', '.join(CROPS)}, but got {crop!r}")
-    has_labels = format in LIBRARY.names
-    if not has_labels and (labels is not None or choices):
-        raise ValueError(f"labels must be left out, since {format} has no classes")
-    table = load_labels(labels or format, choices) if has_labels else None
-    data = FORMATS[format].open_folder(Path(source), split=split, table=table)
+    source = Path(source)
+    table = _table(format, source, labels, choices)
+    data = FORMATS[format].open_folder(source, split=split, table=table)
     names = select_rows(data.names, rows, shuffle_seed)
     options: dict[str, Any] = {**data.options, "size": size, "crop": crop, "split": split, "rows": rows}
     if rows is not None:
@@ -64,3 +71,16 @@ def read(
         options["labels"] = table.digest
     source_facts = {"format": format, "version": FORMATS[format].VERSION, **options}
     return Reading(data, tuple(names), size, crop, table, source_facts)
+
+
+def _table(format: str, source: Path, labels: str | Path | None, choices: dict[str, str] | None) -> LabelTable | None:
+    """The label table that a user asks for, or the folder's own; None for data without classes."""
+    if hasattr(FORMATS[format], "own_labels"):
+        own = FORMATS[format].own_labels(source)
+    else:
+        own = format if format in LIBRARY.names else None
+    if own is not None:
+        return load_labels(labels or own, choices)
+    if labels is not None or choices:
+        raise ValueError(f"{source}: labels must be left out, since this data has no classes")
+    return None
