@@ -26,7 +26,8 @@ image's path without its ending unless given) and, instead of `landmarks`, the p
                    transparency, which may be the image itself
     landmarks      one `x y` a line, pixels, as points.py reads them; the same number for every sample. `origin` says
                    what the centre of the first pixel is called: 0 for (0, 0), 1 for (1, 1), corner for (0.5, 0.5). It
-                   is 1 for .pts files and 0 for all else unless given
+                   is 1 for .pts files and 0 for all else unless given.
+                   Points of what the image's edge cuts may lie beyond it, by a quarter of their box
 
 A sample without a file that a pattern or the table promises is a bad sample, as any with a bad file.
 """
@@ -42,6 +43,7 @@ from PIL import Image
 from datasets.formats.generic_samples import Patterns, Table
 from datasets.formats.generic_settings import FILE, Origin, Settings, load_settings
 from datasets.formats.points import read_points
+from datasets.formats.pts import check_near
 from datasets.formats.reading import decode, decode_labels
 from datasets.formats.record import Record
 from datasets.labels import LIBRARY, LabelTable
@@ -91,13 +93,7 @@ class Generic:
             )
         origin = self.origin if self.origin is not None else int(where.lower().endswith(".pts"))
         points = points - FIRST_PIXEL[origin]
-        outside = ((points < -1) | (points > (width, height))).any(axis=1)  # by no more than a pixel: rounded
-        if outside.any():
-            x, y = points[outside][0]
-            raise ValueError(
-                f"{where}: landmarks must be in the image of {width}x{height}, but point {outside.argmax()} "
-                f"is at ({x:g}, {y:g})"
-            )
+        check_near(points, shape, Path(where))
         return points
 
 

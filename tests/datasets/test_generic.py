@@ -238,6 +238,11 @@ def test_points_are_counted_from_where_the_settings_say(root, ending, text, orig
     np.testing.assert_array_equal(read(root).sample("a")["landmarks"], POINTS.astype(np.float32))
 
 
+def test_points_of_what_the_edge_cuts_are_kept(root):
+    write(root / "points/a.txt", "3 4\n17 4\n")
+    np.testing.assert_array_equal(read(root).sample("a")["landmarks"], [[3, 4], [17, 4]])
+
+
 def test_points_move_with_the_crop_and_the_size(tmp_path):
     image = np.zeros((16, 24, 3), np.uint8)
     image[6, 14] = 255
@@ -378,8 +383,8 @@ BAD = {
         r"points/b.txt: not a readable file of points",
     ),
     "point outside": (
-        lambda r: write(r / "points/b.txt", "3 4\n16.5 4\n"),
-        r"points/b.txt: landmarks must be in the image of 16x16, but point 1 is at \(16.5, 4\)",
+        lambda r: write(r / "points/b.txt", "3 4\n30 4\n"),
+        r"points/b.txt: landmarks must be .* outside of the image of 16x16, but point 1 is at \(30, 4\)",
     ),
     "shares of the image": (
         lambda r: write(r / "points/b.txt", "0.3 0.4\n0.5 1\n"),

@@ -9,12 +9,14 @@ import pytest
 from datasets.classes import FACE_CLASSES
 from datasets.labels import IGNORE, LIBRARY, load_labels
 
-# Written down from METHODS 2.1 to 2.5, apart from the tables: by id, the data set's name and the common class.
+# Written down apart from the tables: by id, the data set's name and the common class. LaPa's sides are the image's and
+# CelebAMask-HQ's the subject's. FaceSynthetics' are the image's: in its official samples class 3 lies around landmarks
+# 42 to 47, which are on the right of the image.
 LAPA = "background 0, skin 1, left_eyebrow 1, right_eyebrow 1, left_eye 2, right_eye 3, nose 4, upper_lip 5, "
 LAPA += "inner_mouth 6, lower_lip 7, hair 8"
 CELEBAMASK_HQ = "background 0, skin 1, nose 4, eye_g 0, l_eye 3, r_eye 2, l_brow 1, r_brow 1, l_ear 1, r_ear 1, "
 CELEBAMASK_HQ += "mouth 6, u_lip 5, l_lip 7, hair 8, hat 0, ear_r 0, neck_l 0, neck 0, cloth 0"
-FACE_SYNTHETICS = "background 0, skin 1, nose 4, right_eye 2, left_eye 3, right_brow 1, left_brow 1, right_ear 1, "
+FACE_SYNTHETICS = "background 0, skin 1, nose 4, right_eye 3, left_eye 2, right_brow 1, left_brow 1, right_ear 1, "
 FACE_SYNTHETICS += "left_ear 1, mouth_interior 6, top_lip 5, bottom_lip 7, neck 0, hair 8, beard 1, clothing 0, "
 FACE_SYNTHETICS += "glasses 0, headwear 0, facewear 0"
 GENERIC = "background 0, skin 1, eye_left 2, eye_right 3, nose 4, upper_lip 5, inner_mouth 6, lower_lip 7, hair 8"
