@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 
 NUM_POINTS = 68
+NUM_JAW = 17  # the first points, along the jaw
+MARGIN = 0.25  # of the longer side of the landmarks' box
 _HEADER = re.compile(r"(version|n_points)\s*:\s*(\S+)", re.IGNORECASE)
 
 
@@ -46,6 +48,37 @@ def read_pts(path: str | Path) -> np.ndarray:
     if len(points) != NUM_POINTS:
         raise ValueError(f"{path}: must hold {NUM_POINTS} points, but has {len(points)}")
     return np.array(points, np.float64) - 1
+
+
+def without_jaw(landmarks: np.ndarray) -> np.ndarray:
+    """The 51 inner points [..., 51, 2] of 68 in iBUG's order [..., 68, 2]: brows, nose, eyes and mouth.
+
+    Point i of the 68 becomes i - 17, the outer corners of the eyes 19 and 28. The official 300-W measure has both
+    counts (Sagonas et al. 2016); the jaw is left out where its points mean other things: rendered faces have points of
+    the bone or the skin, people mark the visible outline. Raises ValueError for another shape.
+    """
+    if landmarks.shape[-2:] != (NUM_POINTS, 2):
+        raise ValueError(f"landmarks must be [..., {NUM_POINTS}, 2], but are {list(landmarks.shape)}")
+    return landmarks[..., NUM_JAW:, :]
+
+
+def check_near(landmarks: np.ndarray, shape: tuple[int, ...], path: Path) -> None:
+    """Raises ValueError that names the file where a point [n, 2] is far outside of its image of `shape` (H, W, ...).
+
+    Releases have faces that the image's edge cuts, with points beyond it where the annotator took them to be, so that
+    MARGIN of the longer side of the points' box is let pass. What is beyond that belongs to another image or is in
+    another unit.
+    """
+    height, width = shape[:2]
+    margin = MARGIN * np.ptp(landmarks, axis=0).max()
+    beyond = np.maximum(-0.5 - landmarks, landmarks - (width - 0.5, height - 0.5)).max(axis=1)
+    worst = int(beyond.argmax())
+    if beyond[worst] > margin:
+        x, y = landmarks[worst]
+        raise ValueError(
+            f"{path}: landmarks must be at most {margin:.1f} pixels ({MARGIN} of the face) outside of the image of "
+            f"{width}x{height}, but point {worst} is at ({x:g}, {y:g})"
+        )
 
 
 def _point(words: list[str], where: str) -> tuple[float, float]:
