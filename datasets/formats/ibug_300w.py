@@ -8,10 +8,11 @@ each with NAME.jpg or NAME.png and NAME.pts (see pts.py; 1-based). 01_Indoor and
 with a folder 300W above them, which may be there or not. Mirrored images, NAME_mirror, are passed over.
 
     train        afw, helen/trainset, lfpw/trainset            3148
-    test         helen/testset, lfpw/testset, ibug             689, the "full" set
+    test         01_Indoor, 02_Outdoor                         600, the test set of the challenge
+    full         helen/testset, lfpw/testset, ibug             689
     common       helen/testset, lfpw/testset                   554
     challenging  ibug                                          135
-    indoor       01_Indoor, and outdoor: 02_Outdoor            300 each, together the test set of the challenge
+    indoor       01_Indoor, and outdoor: 02_Outdoor            300 each
 """
 
 import os
@@ -27,7 +28,8 @@ from datasets.formats.record import Record
 VERSION = 1
 SPLITS = {
     "train": ("afw", "helen/trainset", "lfpw/trainset"),
-    "test": ("helen/testset", "lfpw/testset", "ibug"),
+    "test": ("01_Indoor", "02_Outdoor"),
+    "full": ("helen/testset", "lfpw/testset", "ibug"),
     "common": ("helen/testset", "lfpw/testset"),
     "challenging": ("ibug",),
     "indoor": ("01_Indoor",),

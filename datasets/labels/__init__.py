@@ -60,6 +60,10 @@ def load_labels(name_or_path: str | Path, choices: dict[str, str] | None = None)
     chosen, open_ = dict(choices or {}), set()
     names, ids, lookup = [], [], np.full(256, IGNORE, np.uint8)
     for place, (name, value) in enumerate(raw["labels"].items()):
+        if not isinstance(name, str):
+            raise ValueError(
+                f"{path}: labels: a label must be a name, but got {name!r}; give ids as {{id: ..., is: ...}}"
+            )
         number, value = (value["id"], value.get("is")) if isinstance(value, dict) and "id" in value else (place, value)
         if isinstance(value, dict) and len(value) == 1:
             ((choice, value),) = value.items()
@@ -69,7 +73,7 @@ def load_labels(name_or_path: str | Path, choices: dict[str, str] | None = None)
             raise ValueError(f"{path}: labels.{name}: id must be 0 to 255 and no other's, but is {number!r}")
         if value != "ignore" and value not in classes:
             raise ValueError(f"{path}: labels.{name}: {unknown('class', value, (*classes, 'ignore'))}")
-        names.append(str(name))
+        names.append(name)
         ids.append(number)
         lookup[number] = IGNORE if value == "ignore" else classes.index(value)
     for choice in chosen:

@@ -58,7 +58,8 @@ def release(tmp_path: Path) -> Path:
 # What each split is of, written down apart from the adapter (METHODS 4.2).
 SPLITS = {
     "train": ["afw", "helen/trainset", "lfpw/trainset"],
-    "test": ["helen/testset", "ibug", "lfpw/testset"],
+    "test": ["01_Indoor", "02_Outdoor"],
+    "full": ["helen/testset", "ibug", "lfpw/testset"],
     "common": ["helen/testset", "lfpw/testset"],
     "challenging": ["ibug"],
     "indoor": ["01_Indoor"],
@@ -77,8 +78,9 @@ def test_a_split_is_folders_of_the_release(release: Path, split: str | None) -> 
 
 def test_the_photographs_that_train_are_none_that_test(release: Path) -> None:
     names = {split: set(read(release, size=16, split=split).names) for split in SPLITS}
-    assert names["test"] == names["common"] | names["challenging"]
-    for split in ("test", "indoor", "outdoor"):
+    assert names["full"] == names["common"] | names["challenging"]
+    assert names["test"] == names["indoor"] | names["outdoor"]
+    for split in ("test", "full"):
         assert not names["train"] & names[split]
 
 
@@ -111,8 +113,8 @@ def test_a_release_without_a_folder_of_the_split_is_no_split(release: Path) -> N
     for path in (release / "ibug").iterdir():
         path.unlink()
     (release / "ibug").rmdir()
-    with pytest.raises(ValueError, match=r"release: split test must have .*, but ibug is missing; add it, or open"):
-        read(release, size=16, split="test")
+    with pytest.raises(ValueError, match=r"release: split full must have .*, but ibug is missing; add it, or open"):
+        read(release, size=16, split="full")
     assert len(read(release, size=16, split="common")) == 4
     assert "ibug" not in read(release, size=16).source["folders"]
 
