@@ -122,7 +122,7 @@ def test_a_release_without_a_folder_of_the_split_is_no_split(release: Path) -> N
 def test_a_folder_in_another_layout_and_another_split_are_refused(tmp_path: Path, release: Path) -> None:
     with pytest.raises(ValueError, match=r"must have, or be, one of afw, helen/trainset, .* but has and is none"):
         read(tmp_path, size=16)
-    with pytest.raises(ValueError, match=r"split must be one of train, test, common, .*, but got 'val'"):
+    with pytest.raises(ValueError, match=r"split must be one of train, test, full, common, .*, but got 'val'"):
         read(release, size=16, split="val")
     with pytest.raises(ValueError, match="labels must be left out"):
         read(release, size=16, labels="lapa")

@@ -211,5 +211,5 @@ def test_a_name_that_no_table_has_and_a_choice_that_no_label_has() -> None:
 def test_a_number_is_no_name(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("labels: {1: skin, 0: background}\n")
-    with pytest.raises(ValueError, match=r"labels: a label must be a name, but got 1; give ids as \{id: \.\.\., is: "):
+    with pytest.raises(ValueError, match=r"labels: a label must be a name, but got 1; ids are \{id: \.\.\., is: "):
         load_labels(path)
