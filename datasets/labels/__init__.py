@@ -61,9 +61,7 @@ def load_labels(name_or_path: str | Path, choices: dict[str, str] | None = None)
     names, ids, lookup = [], [], np.full(256, IGNORE, np.uint8)
     for place, (name, value) in enumerate(raw["labels"].items()):
         if not isinstance(name, str):
-            raise ValueError(
-                f"{path}: labels: a label must be a name, but got {name!r}; ids are {{id: ..., is: ...}}"
-            )
+            raise ValueError(f"{path}: labels: a label must be a name, but got {name!r}; ids are {{id: ..., is: ...}}")
         number, value = (value["id"], value.get("is")) if isinstance(value, dict) and "id" in value else (place, value)
         if isinstance(value, dict) and len(value) == 1:
             ((choice, value),) = value.items()
