@@ -10,20 +10,34 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from datasets.formats import celebamask_hq, face_api, face_api_v2, face_synthetics, generic, ibug_300w, lapa
+from datasets.formats import (
+    aisegment,
+    celebamask_hq,
+    face_api,
+    face_api_v2,
+    face_synthetics,
+    fgr_pha,
+    generic,
+    ibug_300w,
+    lapa,
+    photomatte85,
+)
 from datasets.formats.reading import Reading, select_rows
 from datasets.formats.record import CROPS
 from datasets.labels import LIBRARY, LabelTable, load_labels
 from datasets.settings import unknown
 
 FORMATS: dict[str, ModuleType] = {
+    "aisegment": aisegment,
     "celebamask_hq": celebamask_hq,
     "face_api": face_api,
     "face_api_v2": face_api_v2,
     "face_synthetics": face_synthetics,
+    "fgr_pha": fgr_pha,
     "generic": generic,
     "ibug_300w": ibug_300w,
     "lapa": lapa,
+    "photomatte85": photomatte85,
 }
 
 __all__ = ["FORMATS", "Reading", "read"]

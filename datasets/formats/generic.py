@@ -22,8 +22,8 @@ image's path without its ending unless given) and, instead of `landmarks`, the p
                    ready table. 255 is ignored, unless a label has that id, as in masks of 0 and 255:
                        classes: [background, person]
                        labels: {background: background, person: {id: 255, is: person}}
-    alpha          one channel of 1, 8 or 16 bits, as wide and high as its image, or the last channel of an image with
-                   transparency, which may be the image itself
+    alpha          one channel of 1, 8 or 16 bits or three equal ones, as wide and high as its image, or the last
+                   channel of an image with transparency, which may be the image itself
     landmarks      one `x y` a line, pixels, as points.py reads them; the same number for every sample. `origin` says
                    what the centre of the first pixel is called: 0 for (0, 0), 1 for (1, 1), corner for (0.5, 0.5). It
                    is 1 for .pts files and 0 for all else unless given.
@@ -38,13 +38,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from datasets.formats.generic_samples import Patterns, Table
 from datasets.formats.generic_settings import FILE, Origin, Settings, load_settings
 from datasets.formats.points import read_points
 from datasets.formats.pts import check_near
-from datasets.formats.reading import decode, decode_labels
+from datasets.formats.reading import decode, decode_alpha, decode_labels
 from datasets.formats.record import Record
 from datasets.labels import LIBRARY, LabelTable
 
@@ -74,7 +73,7 @@ class Generic:
         image = decode(files["image"], "RGB")
         shape = image.shape[:2]
         labels = None if self.table is None else decode_labels(files["segmentation"], self.table, shape)
-        pictures = {"alpha": _alpha(files["alpha"], shape)} if "alpha" in files else {}
+        pictures = {"alpha": decode_alpha(files["alpha"], shape)} if "alpha" in files else {}
         points = self._landmarks(name, files, shape)
         return Record(image, labels=labels, pictures=pictures, points={} if points is None else {"landmarks": points})
 
@@ -134,24 +133,3 @@ def _samples(source: Path, settings: Settings) -> Patterns | Table:
     if settings.table is not None:
         return Table.load(source, settings.table)
     return Patterns(source, settings.patterns, settings.splits)
-
-
-def _alpha(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The alpha uint8 [H, W] of a file, see the module's docstring."""
-    stored = decode(path)
-    with Image.open(path) as image:
-        mode = image.mode
-    if mode in ("RGBA", "LA"):
-        alpha = stored[..., -1]
-    elif mode == "1":
-        alpha = stored.astype(np.uint8) * np.uint8(255)
-    elif mode.startswith("I;16"):
-        alpha = (stored >> 8).astype(np.uint8)
-    elif mode == "L":
-        alpha = stored
-    else:
-        raise ValueError(f"{path}: must have one channel or transparency, but is a picture of mode {mode}")
-    if alpha.shape != shape:
-        got = f"{alpha.shape[1]}x{alpha.shape[0]}"
-        raise ValueError(f"{path}: must be {shape[1]}x{shape[0]} as its image, but is {got}")
-    return alpha

@@ -123,6 +123,33 @@ def decode_labels(path: Path, table: LabelTable, shape: tuple[int, int] | None =
     return labels.astype(np.uint8)
 
 
+def decode_alpha(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The alpha uint8 [H, W] of a file: the last channel where there is transparency, else the one channel of 1, 8 or
+    16 bits, or what three equal channels hold.
+
+    Raises ValueError that names the file for another image, and for one that is not `shape` (H, W) as its image is.
+    """
+    stored = decode(path)
+    with Image.open(path) as image:
+        mode = image.mode
+    if mode in ("RGBA", "LA"):
+        alpha = stored[..., -1]
+    elif mode == "1":
+        alpha = stored.astype(np.uint8) * np.uint8(255)
+    elif mode.startswith("I;16"):
+        alpha = (stored >> 8).astype(np.uint8)
+    elif mode == "L":
+        alpha = stored
+    elif mode == "RGB" and (stored == stored[..., :1]).all():
+        alpha = stored[..., 0]
+    else:
+        raise ValueError(f"{path}: must have one channel or transparency, but is a picture of mode {mode}")
+    if alpha.shape != shape:
+        got = f"{alpha.shape[1]}x{alpha.shape[0]}"
+        raise ValueError(f"{path}: must be {shape[1]}x{shape[0]} as its image, but is {got}")
+    return np.ascontiguousarray(alpha)
+
+
 def _ranges(ids: Sequence[int]) -> str:
     """`0 to 18` or `0, 2, 5`."""
     ordered = sorted(ids)

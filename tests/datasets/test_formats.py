@@ -1,0 +1,159 @@
+"""What every format promises, whichever it is: the same checks on a tiny set in each original layout."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.formats import FORMATS, Reading, read
+from datasets.packing import pack_data_set
+
+from . import (
+    test_celebamask_hq,
+    test_face_api,
+    test_face_api_v2,
+    test_face_synthetics,
+    test_ibug_300w,
+    test_lapa,
+    test_matting_formats,
+)
+
+COUNT = 4
+
+
+def write_generic(root: Path, k: int) -> None:
+    for folder in ("photos", "masks"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(test_celebamask_hq.photograph(32)).save(root / "photos" / f"{k}.png")
+    Image.fromarray(np.full((32, 32), k, np.uint8)).save(root / "masks" / f"{k}.png")
+    (root / "dataset.yaml").write_text('image: "photos/{id}.png"\nsegmentation: "masks/{id}.png"\n')
+
+
+# Writes sample k of a set, in the layout of the format.
+WRITERS: dict[str, Callable[[Path, int], object]] = {
+    "aisegment": test_matting_formats.write_aisegment,
+    "celebamask_hq": lambda root, k: test_celebamask_hq.write_parts(root, k, test_celebamask_hq.label_map()),
+    "face_api": lambda root, k: test_face_api.write_scene(root, k),
+    "face_api_v2": lambda root, k: test_face_api_v2.write_scene(f"{root}/{k}/"),
+    "face_synthetics": lambda root, k: test_face_synthetics.write(root, f"{k:06d}"),
+    "fgr_pha": test_matting_formats.write_fgr_pha,
+    "generic": write_generic,
+    "ibug_300w": lambda root, k: test_ibug_300w.write(root, f"afw/{k}"),
+    "lapa": lambda root, k: test_lapa.write(root, f"train/{k}"),
+    "photomatte85": test_matting_formats.write_photomatte85,
+}
+DTYPES = {
+    "image": "uint8",
+    "segmentation": "uint8",
+    "segments": "uint8",
+    "alpha": "uint8",
+    "foreground": "uint8",
+    "background": "uint8",
+    "depth": "float16",
+    "normals": "float16",
+    "landmarks_visible": "uint8",
+}
+CHANNELS = {"image": 3, "foreground": 3, "background": 3, "normals": 3}
+
+
+@pytest.fixture(params=sorted(FORMATS))
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
+    for k in range(COUNT):
+        WRITERS[request.param](tmp_path / "set", k)
+    return request.param, tmp_path / "set"
+
+
+def reading(opened: tuple[str, Path], size: int = 16) -> Reading:
+    return read(*opened, size=size, crop="center")
+
+
+def test_every_format_is_tested() -> None:
+    assert WRITERS.keys() == FORMATS.keys()
+
+
+def test_names_are_unique_sorted_and_the_same_again(opened: tuple[str, Path]) -> None:
+    names = reading(opened).names
+    assert len(names) == len(set(names)) == COUNT
+    assert names == reading(opened).names == pickle.loads(pickle.dumps(reading(opened))).names
+
+
+def test_files_are_what_a_sample_is_read_from(opened: tuple[str, Path]) -> None:
+    data = reading(opened).data
+    seen: set[Path] = set()
+    for name in data.names:
+        files = data.files(name)
+        assert all(path.is_file() for path in files)
+        assert not seen & set(files)
+        seen |= set(files)
+
+
+def test_records_keep_to_their_contract(opened: tuple[str, Path]) -> None:
+    data, table = reading(opened).data, reading(opened).table
+    for name in data.names:
+        record = data.record(name)
+        assert (record.image.dtype, record.image.shape[2:]) == (np.uint8, (3,))
+        shape = record.image.shape[:2]
+        assert (record.labels is None) == (table is None)
+        if table is not None:
+            assert (record.labels.dtype, record.labels.shape) == (np.uint8, shape)
+            assert set(np.unique(record.labels).tolist()) <= {*table.ids, 255}
+        for picture in record.pictures.values():
+            assert (picture.dtype, picture.shape[:2]) == (np.uint8, shape)
+        for values in record.maps.values():
+            assert values.shape[:2] == shape
+        for points in record.points.values():
+            assert (points.dtype, points.shape[1:]) == (np.float64, (2,))
+            assert np.isfinite(points).all()
+        assert all(isinstance(value, str | np.ndarray) for value in record.others.values())
+
+
+@pytest.mark.parametrize("size", [8, 40])
+def test_samples_have_the_same_columns_of_the_right_kind(opened: tuple[str, Path], size: int) -> None:
+    samples = list(reading(opened, size).samples)
+    assert [sample["id"] for sample in samples] == list(reading(opened).names)
+    for sample in samples:
+        assert sample.keys() == samples[0].keys()
+        assert sample["image"].shape == (size, size, 3)
+        for name, dtype in DTYPES.items():
+            if name in sample:
+                assert sample[name].dtype == dtype, name
+        for name in ("image", "segmentation", "segments", "alpha", "foreground", "background", "depth", "normals"):
+            if name in sample:
+                assert sample[name].shape == (size, size, *((CHANNELS[name],) if name in CHANNELS else ())), name
+        for name in ("landmarks", "landmarks_contour", "pupils"):
+            if name in sample:
+                assert (sample[name].dtype, sample[name].shape[1:]) == (np.float32, (2,))
+
+
+def test_crops_and_sizes_are_the_manifests(opened: tuple[str, Path]) -> None:
+    facts = reading(opened).source
+    assert (facts["format"], facts["size"], facts["crop"]) == (opened[0], 16, "center")
+    assert facts["version"] == FORMATS[opened[0]].VERSION
+
+
+def test_the_same_source_gives_the_same_digest(opened: tuple[str, Path], tmp_path: Path) -> None:
+    first, second = (pack_data_set(reading(opened), tmp_path / name) for name in ("first", "second"))
+    first.verify()
+    assert first.manifest == second.manifest
+
+
+def test_a_truncated_image_is_one_line_that_names_it(opened: tuple[str, Path]) -> None:
+    data = reading(opened)
+    path = data.data.files(data.names[1])[0]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    data.sample(data.names[0])
+    with pytest.raises(ValueError, match=path.name.replace(".", r"\.")) as error:
+        data.sample(data.names[1])
+    assert "\n" not in str(error.value)
+    assert str(path.parent) in str(error.value)
+
+
+def test_a_folder_without_samples_is_refused_in_one_line(opened: tuple[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "empty", tmp_path / "absent"):
+        with pytest.raises(ValueError, match=folder.name) as error:
+            read(opened[0], folder, size=16)
+        assert "\n" not in str(error.value)

@@ -1,0 +1,190 @@
+"""AISegment, PhotoMatte85 and fgr/pha, written here as their releases are, and real mattes."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets.formats import read
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "matting" / "rgba"
+H, W = 24, 16
+
+
+def colour(seed: int) -> np.ndarray:
+    """Smooth, so that JPEG keeps it."""
+    y, x = np.mgrid[:H, :W]
+    return np.stack([8 * y + seed, 12 * x, np.full_like(x, 90 + seed)], axis=2).astype(np.uint8)
+
+
+def matte() -> np.ndarray:
+    """0 in the left quarter, 255 in the right one, a ramp between."""
+    ramp = np.clip((np.arange(W) - 3) * 28, 0, 255)
+    return np.tile(ramp, (H, 1)).astype(np.uint8)
+
+
+def save(path: Path, pixels: np.ndarray, **options) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def rgba(seed: int) -> np.ndarray:
+    return np.dstack([colour(seed), matte()])
+
+
+def write_aisegment(root: Path, k: int) -> None:
+    group, part, name = "1803151818", "00000000", f"1803151818-0000000{k}"
+    save(root / "clip_img" / group / f"clip_{part}" / f"{name}.jpg", colour(k), quality=98)
+    cut = rgba(k)
+    cut[matte() < 128, :3] = 0  # its own colours are not to be used
+    save(root / "matting" / group / f"matting_{part}" / f"{name}.png", cut)
+
+
+def write_photomatte85(root: Path, k: int) -> None:
+    save(root / f"{k}.png", rgba(k))
+
+
+def write_fgr_pha(root: Path, k: int, *, clean: bool = False) -> None:
+    save(root / "fgr" / "clip" / f"{k:04d}.png", colour(k))
+    save(root / "pha" / "clip" / f"{k:04d}.jpg", matte(), quality=100)
+    if clean:
+        save(root / "src" / "clip" / f"{k:04d}.png", colour(k) // 2)
+        save(root / "bgr" / "clip" / f"{k:04d}.png", 255 - colour(k))
+
+
+def only(format: str, root: Path, **options):
+    (sample,) = read(format, root, **{"size": H, "crop": "pad", **options}).samples
+    return sample
+
+
+def padded(pixels: np.ndarray) -> np.ndarray:
+    """In the middle of a square of H, on 0."""
+    out = np.zeros((H, H, *pixels.shape[2:]), pixels.dtype)
+    out[:, (H - W) // 2 : (H + W) // 2] = pixels
+    return out
+
+
+def test_aisegment_takes_colour_from_the_photograph_and_alpha_from_the_matte(tmp_path: Path) -> None:
+    write_aisegment(tmp_path, 1)
+    sample = only("aisegment", tmp_path)
+    assert sample["id"] == "1803151818/00000000/1803151818-00000001"
+    assert set(sample) == {"id", "image", "alpha"}
+    np.testing.assert_array_equal(sample["alpha"], padded(matte()))
+    assert np.abs(sample["image"].astype(int) - padded(colour(1))).max() <= 8
+
+
+def test_aisegment_passes_over_what_another_system_left(tmp_path: Path) -> None:
+    write_aisegment(tmp_path, 1)
+    photograph = next((tmp_path / "clip_img").rglob("*.jpg"))
+    (photograph.parent / f"._{photograph.name}").write_bytes(b"\0\5\x16\7")
+    junk = tmp_path / "matting" / "1803201916" / "._matting_00000000"
+    junk.mkdir(parents=True)
+    (junk / "a.png").write_bytes(b"\0")
+    hidden = tmp_path / "clip_img" / "__MACOSX" / "clip_0"
+    hidden.mkdir(parents=True)
+    (hidden / "a.jpg").write_bytes(b"\0")
+    assert len(read("aisegment", tmp_path, size=8)) == 1
+
+
+def test_an_aisegment_photograph_without_its_matte_is_a_bad_sample(tmp_path: Path) -> None:
+    write_aisegment(tmp_path, 1)
+    write_aisegment(tmp_path, 2)
+    gone = next((tmp_path / "matting").rglob("*2.png"))
+    gone.unlink()
+    first, second = read("aisegment", tmp_path, size=8, crop="center").names
+    reading = read("aisegment", tmp_path, size=8, crop="center")
+    reading.sample(first)
+    with pytest.raises(ValueError, match=r"1803151818-00000002\.png: the file is missing"):
+        reading.sample(second)
+    save(gone, colour(0))
+    with pytest.raises(ValueError, match=r"must be RGBA, whose alpha is the matte, but has no alpha"):
+        reading.sample(second)
+    save(gone, rgba(0)[:-1])
+    with pytest.raises(ValueError, match=r"must be 16x24 as its image, but is 16x23"):
+        reading.sample(second)
+
+
+def test_photomatte85_keeps_colour_where_alpha_is_low(tmp_path: Path) -> None:
+    write_photomatte85(tmp_path, 7)
+    sample = only("photomatte85", tmp_path)
+    assert set(sample) == {"id", "image", "alpha", "foreground"}
+    np.testing.assert_array_equal(sample["alpha"], padded(matte()))
+    np.testing.assert_array_equal(sample["foreground"], padded(colour(7)))
+    np.testing.assert_array_equal(sample["image"], sample["foreground"])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "says"),
+    [(colour(0), "must be RGBA of 8 bits, but has 3 channels of uint8"), (matte(), "but has 1 channels of uint8")],
+)
+def test_a_photomatte_without_alpha_is_bad(tmp_path: Path, pixels: np.ndarray, says: str) -> None:
+    save(tmp_path / "a.png", pixels)
+    with pytest.raises(ValueError, match=rf"a\.png: .*{says}"):
+        only("photomatte85", tmp_path)
+
+
+def test_fgr_and_pha_are_a_foreground_and_its_alpha(tmp_path: Path) -> None:
+    write_fgr_pha(tmp_path, 3)
+    sample = only("fgr_pha", tmp_path)
+    assert sample["id"] == "clip/0003"
+    assert set(sample) == {"id", "image", "alpha", "foreground"}
+    np.testing.assert_array_equal(sample["image"], padded(colour(3)))
+    assert np.abs(sample["alpha"].astype(int) - padded(matte())).max() <= 2
+    save(tmp_path / "pha" / "clip" / "0003.jpg", np.dstack([matte()] * 3), quality=100)
+    assert np.abs(only("fgr_pha", tmp_path)["alpha"].astype(int) - padded(matte())).max() <= 2
+    save(tmp_path / "pha" / "clip" / "0003.jpg", colour(0))
+    with pytest.raises(ValueError, match="must have one channel or transparency, but is a picture of mode RGB"):
+        only("fgr_pha", tmp_path)
+
+
+def test_sets_for_testing_have_composite_and_background(tmp_path: Path) -> None:
+    write_fgr_pha(tmp_path, 3, clean=True)
+    sample = only("fgr_pha", tmp_path)
+    np.testing.assert_array_equal(sample["image"], padded(colour(3) // 2))
+    np.testing.assert_array_equal(sample["background"], padded(255 - colour(3)))
+    np.testing.assert_array_equal(sample["foreground"], padded(colour(3)))
+    save(tmp_path / "bgr" / "clip" / "0003.png", colour(3)[1:])
+    with pytest.raises(ValueError, match=r"bgr/clip/0003\.png: must be 16x24 as its foreground, but is 16x23"):
+        only("fgr_pha", tmp_path)
+    (tmp_path / "bgr").rename(tmp_path / "other")
+    with pytest.raises(ValueError, match="must have src/ and bgr/ or neither, but has src/ alone"):
+        read("fgr_pha", tmp_path, size=8)
+
+
+def test_splits_of_fgr_and_pha_are_folders(tmp_path: Path) -> None:
+    write_fgr_pha(tmp_path / "train", 1)
+    write_fgr_pha(tmp_path / "valid", 2)
+    names = partial(read, "fgr_pha", tmp_path, size=8)
+    assert names(split="train").names == ("clip/0001",)
+    assert names(split="val").names == ("clip/0002",)
+    with pytest.raises(ValueError, match="split test must have the folder test, but has none"):
+        names(split="test")
+    with pytest.raises(ValueError, match=r"fgr: the folder is missing, .*; give the split train or val"):
+        names()
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    write_fgr_pha(tmp_path, 3)
+    save(tmp_path / "fgr" / "clip" / "0003.jpg", colour(3))
+    with pytest.raises(ValueError, match=r"0003\.png: must be the only file of its name, but 0003\.jpg is there too"):
+        read("fgr_pha", tmp_path, size=8)
+
+
+def test_a_face_cannot_be_cut_where_none_is_known(tmp_path: Path) -> None:
+    write_photomatte85(tmp_path, 7)
+    with pytest.raises(ValueError, match=r"7\.png: must show both eyes and the mouth for crop face"):
+        only("photomatte85", tmp_path, crop="face")
+    with pytest.raises(ValueError, match=r"7\.png: must be square for crop none, but is 16x24; use crop center"):
+        only("photomatte85", tmp_path, crop="none")
+
+
+def test_real_mattes_have_their_colour_unmultiplied() -> None:
+    if not REAL.is_dir():
+        pytest.skip(f"needs RGBA photographs at {REAL}")
+    for sample in read("photomatte85", REAL, size=256, crop="pad").samples:
+        between = (sample["alpha"] > 20) & (sample["alpha"] < 235)
+        brightest = sample["foreground"].max(2)
+        assert between.mean() > 0.005
+        assert (brightest[between] > sample["alpha"][between] + 2).mean() > 0.4
