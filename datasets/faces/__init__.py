@@ -11,8 +11,8 @@ population, light, camera, background and labeller, so that a domain gap can be 
 Needs the extra `faces` (numba and anny).
 """
 
-from datasets.faces.panorama import Panoramas
 from datasets.faces.population import Population, load_population, ready_populations
 from datasets.faces.render import render
+from datasets.panorama import Panoramas
 
 __all__ = ["Panoramas", "Population", "load_population", "ready_populations", "render"]

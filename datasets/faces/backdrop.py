@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from datasets.faces.canvas import Canvas, Color
 from datasets.faces.light import illuminate
-from datasets.faces.panorama import WIDTH, Panoramas
 from datasets.faces.person import Background, Light
 from datasets.faces.scenery import place
+from datasets.panorama import WIDTH, Panoramas
 
 _Floats = NDArray[np.float32]
 

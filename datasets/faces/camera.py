@@ -10,28 +10,17 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from datasets.faces.compiled import kernel
 from datasets.faces.person import Camera
+from datasets.srgb import srgb_from_linear
 
 KNEE = 0.7  # linear value from which highlights are compressed towards 1
 _STEPS = 8192  # of the tone curve's table
 _BRIGHTEST = 16.0  # linear value that the table ends with; the shoulder has reached 1 long before
 _READ_NOISE = 0.15  # share of the noise's variance at mid-grey that does not depend on the light
 _CHROMA = 0.6  # standard deviation of the coloured noise as a share of that of the brightness
-
-
-def srgb_from_linear(linear: ArrayLike) -> NDArray[np.float64]:
-    """The transfer curve of sRGB (IEC 61966-2-1) of values 0 and more, element by element; 0..1 maps to 0..1."""
-    x = np.asarray(linear, np.float64)
-    return np.where(x <= 0.0031308, 12.92 * x, 1.055 * np.maximum(x, 0.0031308) ** (1 / 2.4) - 0.055)
-
-
-def linear_from_srgb(srgb: ArrayLike) -> NDArray[np.float64]:
-    """The inverse of `srgb_from_linear`."""
-    y = np.asarray(srgb, np.float64)
-    return np.where(y <= 0.04045, y / 12.92, ((np.maximum(y, 0.04045) + 0.055) / 1.055) ** 2.4)
 
 
 def tone(linear: NDArray[np.float32], camera: Camera) -> NDArray[np.float32]:

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.faces.camera import linear_from_srgb
 from datasets.faces.distribution import Shares, Stream, read_shares
 from datasets.faces.person import Vector
+from datasets.srgb import linear_from_srgb
 
 # Means of the head model's three shapes (african, asian, caucasian); "mixed" is any mixture.
 ETHNICITIES: dict[str, Vector] = {

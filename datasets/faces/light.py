@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from datasets.faces.compiled import kernel
 from datasets.faces.harmonics import directions, evaluate, project
-from datasets.faces.panorama import LUMINANCE, Panoramas
+from datasets.faces.panorama import light_of
 from datasets.faces.person import Light
+from datasets.panorama import LUMINANCE, Panoramas
 
 ALBEDO = 0.35  # luminance of lightish skin, which the meter brings to
 MID_TONE = 0.22  # this linear value at exposure 0 (0.51 in sRGB)
@@ -71,9 +72,9 @@ def illuminate(light: Light, panoramas: Panoramas | None) -> Illumination:
     elif panoramas is None:
         raise ValueError(f"light from {light.environment!r} needs a folder of panoramas, but none is given: name one")
     else:
-        panorama = panoramas.load(light.environment)
-        environment, sh = panorama.environment(light.turn), panorama.irradiance(light.turn)
-        direction, key, softness = panorama.key(light.turn)
+        of_panorama = light_of(panoramas.load(light.environment))
+        environment, sh = of_panorama.environment(light.turn), of_panorama.irradiance(light.turn)
+        direction, key, softness = of_panorama.key(light.turn)
     ambient = np.float32(light.ambient)
     around = float((sh[0] * 0.282095 * ambient + key / 4) @ LUMINANCE)
     facing = evaluate(sh * ambient, _FACE_NORMALS) + np.maximum(_FACE_NORMALS @ direction, 0)[:, None] * key

@@ -17,7 +17,6 @@ from datasets.faces.hairline import pack_hair
 from datasets.faces.lashes import grow_lashes
 from datasets.faces.lenses import HIDES, glaze
 from datasets.faces.light import Illumination, illuminate
-from datasets.faces.panorama import Panoramas
 from datasets.faces.person import Person
 from datasets.faces.population import Labels
 from datasets.faces.regions import load_atlas
@@ -27,6 +26,7 @@ from datasets.faces.shade import Paint, shade
 from datasets.faces.skin import pack_skin
 from datasets.faces.surface import Lamp
 from datasets.faces.worn import cut
+from datasets.panorama import Panoramas
 from datasets.segments import class_table
 
 SIZES = (16, 1024)  # pixels

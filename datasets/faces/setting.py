@@ -8,10 +8,10 @@ import colorsys
 import math
 from bisect import bisect_right
 
-from datasets.faces.camera import linear_from_srgb
 from datasets.faces.distribution import Stream
 from datasets.faces.nouns import Backgrounds, Cameras, Clothing, Lights, Worn
 from datasets.faces.person import Accessories, Background, Camera, Clothes, Light, Vector
+from datasets.srgb import linear_from_srgb
 
 # Saturation and value (HSV of the encoded colour) of each palette, lowest and highest.
 PALETTES = {

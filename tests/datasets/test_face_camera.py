@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.faces.camera import KNEE, develop, linear_from_srgb, srgb_from_linear, tone
+from datasets.faces.camera import KNEE, develop, tone
 from datasets.faces.person import Camera
+from datasets.srgb import linear_from_srgb, srgb_from_linear
 
 ROOT = Path(__file__).resolve().parents[2]
 NEUTRAL = Camera(50.0, 0.4, (0.5, 0.5), 0.0, (1.0, 1.0, 1.0), 0.0, 1.0, 0.0, 0.0, 0, 7)

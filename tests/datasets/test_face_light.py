@@ -12,8 +12,9 @@ import pytest
 from datasets.faces.backdrop import backdrop
 from datasets.faces.harmonics import directions, evaluate, project, rotate, solid_angles
 from datasets.faces.light import environment_at, illuminate, procedural, sh_irradiance
-from datasets.faces.panorama import Panorama, Panoramas, prepare
+from datasets.faces.panorama import light_of
 from datasets.faces.person import Background, Light
+from datasets.panorama import Panorama, Panoramas
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "hdri"
@@ -102,36 +103,13 @@ def test_compiled_lookups_say_the_same() -> None:
     np.testing.assert_allclose(seam, small[7:9][:, [0, 31]].mean((0, 1)), rtol=1e-4)
 
 
-@pytest.mark.parametrize(("yaw", "pitch", "fov"), [(0, 0, 60), (180, 0, 45), (-77, 25, 90), (300, -40, 20)])
-def test_crop_is_the_ray_formula(yaw: float, pitch: float, fov: float) -> None:
-    """METHODS 6 in matrices: ray (x, -y, f), Ry(yaw) Rx(pitch), lon = atan2(dx, dz), bilinear at half-pixel centres."""
-    size, (h, w) = 24, (32, 64)
-    pixels = rng(1).uniform(0, 1, (h, w, 3)).astype(np.float32)
-    crop = prepare(pixels).crop(yaw, pitch, fov, size)
-    a, b = np.radians([yaw, pitch])
-    about_y = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(b), np.sin(b)], [0, -np.sin(b), np.cos(b)]])
-    assert crop.shape == (size, size, 3)
-    assert crop.dtype == np.float32
-    for i in range(0, size, 5):
-        for j in range(0, size, 3):
-            focal = 0.5 * size / np.tan(np.radians(fov) / 2)
-            ray = about_y @ about_x @ np.array([j + 0.5 - size / 2, size / 2 - i - 0.5, focal])
-            u = (np.arctan2(ray[0], ray[2]) / (2 * np.pi) + 0.5) * w - 0.5
-            v = np.clip((0.5 - np.arcsin(ray[1] / np.linalg.norm(ray)) / np.pi) * h - 0.5, 0, h - 1)
-            left, top = int(np.floor(u)), int(v)
-            s, t = u - left, v - top
-            bottom = min(top + 1, h - 1)
-            rows = [(1 - s) * pixels[y, left % w] + s * pixels[y, (left + 1) % w] for y in (top, bottom)]
-            np.testing.assert_allclose(crop[i, j], (1 - t) * rows[0] + t * rows[1], atol=2e-4)
-
-
 @pytest.mark.parametrize("turn", [0.0, 30.0, -110.0, 200.0])
 @pytest.mark.parametrize(("longitude", "latitude"), [(12.0, 8.0), (75.0, 40.0), (-160.0, -20.0), (179.0, 2.0)])
 def test_key_harmonics_and_crop_agree(longitude: float, latitude: float, turn: float) -> None:
     image = spot(longitude, latitude)
-    panorama = prepare(image)
-    direction, irradiance, softness = panorama.key(turn)
+    panorama = Panorama.of(image)
+    light = light_of(panorama)
+    direction, irradiance, softness = light.key(turn)
     lon, lat = np.radians(longitude - turn), np.radians(latitude)
     expected = np.array([np.cos(lat) * np.sin(lon), np.sin(lat), -np.cos(lat) * np.cos(lon)])
     assert np.degrees(np.arccos(np.clip(direction @ expected, -1, 1))) < 0.5
@@ -140,8 +118,8 @@ def test_key_harmonics_and_crop_agree(longitude: float, latitude: float, turn: f
     # The key is the spot, all of it, and is not in the harmonics nor in what is mirrored.
     bright = solid_angles(256, 512)[image[..., 0] > 1].sum() * (400 * np.array([1, 0.8, 0.5]) - 0.2)
     np.testing.assert_allclose(irradiance, bright, rtol=0.02)
-    np.testing.assert_allclose(evaluate(panorama.irradiance(turn), normals()), 0.2 * np.pi, rtol=0.03)
-    np.testing.assert_allclose(panorama.environment(turn), 0.2, rtol=0.2)  # the spot is cut by luminance: tinted
+    np.testing.assert_allclose(evaluate(light.irradiance(turn), normals()), 0.2 * np.pi, rtol=0.03)
+    np.testing.assert_allclose(light.environment(turn), 0.2, rtol=0.2)  # the spot is cut by luminance: tinted
 
     # A camera that looks at the light (from where it stands, turned on) has the spot in its middle.
     ahead = np.degrees(np.arctan2(direction[0], -direction[2]))
@@ -151,10 +129,10 @@ def test_key_harmonics_and_crop_agree(longitude: float, latitude: float, turn: f
 
 
 def test_light_from_the_right_of_the_crop_comes_from_behind_right() -> None:
-    panorama = prepare(spot(15, 0, 5))
+    panorama = Panorama.of(spot(15, 0, 5))
     crop = panorama.crop(0, 0, 60, 64)[..., 0]
     assert crop[:, 32:].sum() > 5 * crop[:, :32].sum()
-    x, _, z = panorama.key().direction
+    x, _, z = light_of(panorama).key().direction
     assert x > 0.2
     assert z < -0.9
 
@@ -163,73 +141,17 @@ def test_light_from_the_right_of_the_crop_comes_from_behind_right() -> None:
 def test_key_and_harmonics_sum_to_the_whole_light(turn: float) -> None:
     image = smooth_environment(4)
     image[20:22, 90:92] += 300
-    panorama = prepare(image)
-    key = panorama.key(turn)
+    light = light_of(Panorama.of(image))
+    key = light.key(turn)
     towards = normals()
-    total = evaluate(panorama.irradiance(turn), towards) + np.maximum(towards @ key.direction, 0)[:, None] * key[1]
+    total = evaluate(light.irradiance(turn), towards) + np.maximum(towards @ key.direction, 0)[:, None] * key[1]
     rolled = np.roll(image, -round(turn / 360 * 128), axis=1)
     exact = integrate(rolled, towards)
     assert np.abs(total - exact).mean() < 0.03 * exact.mean()
 
 
 def test_even_light_has_no_key() -> None:
-    panorama = prepare(np.full((64, 128, 3), 0.7, np.float32))
-    assert panorama.key().irradiance.max() < 1e-5
-    assert panorama.exposure == pytest.approx(0.18 / 0.7, rel=1e-3)
-
-
-def test_folder_of_every_format(tmp_path: Path) -> None:
-    image = np.repeat(rng(3).uniform(0.1, 1, (8, 16, 1)), 3, axis=2).repeat(8, 0).repeat(8, 1).astype(np.float32)
-    write_hdr(tmp_path / "b.hdr", image)
-    for name in ("a.png", "c.jpg", "d.JPEG"):
-        cv2.imwrite(str(tmp_path / name), np.full((32, 64, 3), (0, 128, 255), np.uint8))
-    (tmp_path / "LICENSE").write_text("CC0")
-    (tmp_path / ".hidden.hdr").write_text("no panorama")
-    panoramas = Panoramas(tmp_path)
-    assert panoramas.names == ("a.png", "b.hdr", "c.jpg", "d.JPEG")
-    np.testing.assert_allclose(panoramas.load("b.hdr").pixels, image, rtol=0.01)
-    np.testing.assert_allclose(panoramas.load("a.png").pixels[5, 5], [1, 0.21586, 0], atol=1e-4)  # red, by sRGB's curve
-    assert panoramas.load("a.png") is panoramas.load("a.png")
-    assert not panoramas.load("a.png").pixels.flags.writeable
-
-
-def test_large_panoramas_are_reduced_by_averaging(tmp_path: Path) -> None:
-    image = rng(4).uniform(0.1, 1, (1024, 2048, 3)).astype(np.float32)
-    write_hdr(tmp_path / "large.hdr", image)
-    pixels = Panoramas(tmp_path).load("large.hdr").pixels
-    assert pixels.shape == (512, 1024, 3)
-    np.testing.assert_allclose(pixels, image.reshape(512, 2, 1024, 2, 3).mean((1, 3)), atol=0.004)
-
-
-def test_bad_folders_are_refused_in_one_line(tmp_path: Path) -> None:
-    def refused(folder: Path, match: str) -> None:
-        with pytest.raises(ValueError, match=match) as error:
-            Panoramas(folder)
-        assert "\n" not in str(error.value)
-
-    refused(tmp_path / "none", "must exist, but .*none")
-    (tmp_path / "notes.txt").write_text("nothing")
-    refused(tmp_path, r"must hold .*\.hdr.* files, but .* has none")
-    write_hdr(tmp_path / "square.hdr", np.ones((16, 16, 3)))
-    refused(tmp_path, "twice as wide as high, but .*square.hdr is 16x16")
-    (tmp_path / "square.hdr").unlink()
-    for name, content in {"a.hdr": b"no header", "b.jpg": b"\xff\xd8\xff", "c.exr": b"text", "d.hdr": b""}.items():
-        (tmp_path / name).write_bytes(content)
-        refused(tmp_path, f"must be readable, but .*{name} is not")
-        (tmp_path / name).unlink()
-
-
-def test_what_only_decoding_shows_is_refused_when_met(tmp_path: Path) -> None:
-    whole = write_hdr(tmp_path / "cut.hdr", rng(0).uniform(0, 1, (64, 128, 3)))
-    whole.write_bytes(whole.read_bytes()[:2000])
-    write_hdr(tmp_path / "night.hdr", np.zeros((16, 32, 3)))
-    panoramas = Panoramas(tmp_path)
-    with pytest.raises(ValueError, match=r"must be readable, but OpenCV cannot decode .*cut.hdr"):
-        panoramas.load("cut.hdr")
-    with pytest.raises(ValueError, match=r"must hold light, but .*night.hdr is black"):
-        panoramas.load("night.hdr")
-    with pytest.raises(ValueError, match=r"must be one of cut.hdr, night.hdr .* 'noon.hdr'"):
-        panoramas.load("noon.hdr")
+    assert light_of(Panorama.of(np.full((64, 128, 3), 0.7, np.float32))).key().irradiance.max() < 1e-5
 
 
 def test_light_of_a_panorama_wants_a_folder() -> None:
@@ -354,8 +276,8 @@ def test_real_panoramas() -> None:
             assert np.linalg.norm(lit.direction) == pytest.approx(1, abs=1e-5)
             assert 0.05 < facing(lit) < 0.6
             exact = integrate(np.roll(panorama.pixels, -round(turn / 360 * 1024), axis=1)[::4, ::4], normals(40))
-            whole = evaluate(panorama.irradiance(turn), normals(40))
-            key = panorama.key(turn)
+            whole = evaluate(light_of(panorama).irradiance(turn), normals(40))
+            key = light_of(panorama).key(turn)
             whole = whole + np.maximum(normals(40) @ key.direction, 0)[:, None] * key.irradiance
             if name != "sky.hdr":  # its sun is smaller than the pixels that this test skips
                 assert np.abs(whole - exact).mean() < 0.05 * exact.mean()

@@ -1,0 +1,193 @@
+"""Compositing: people with an alpha, put before other backgrounds; what background matting trains and is tested on.
+
+A model of background matting sees a picture and the background photographed without the person. Few data sets have
+both, so pictures are made: C = alpha F + (1 - alpha) B in sRGB, the space in which the model sees them (Lin et al.
+2021), of a foreground F that is not premultiplied. B is drawn anew for each draw of a sample, from panoramas or from
+packs of pictures, and the model is given B as another photograph of it would be (relighting.py).
+
+Everything is a function of the sample, the sources and a seed, so that a batch can be made in any process.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from datasets.formats.record import resize_image
+from datasets.pack import Pack, Value
+from datasets.panorama import Floats, Panoramas
+from datasets.relighting import capture, relight
+from datasets.srgb import srgb_from_linear
+
+VERSION = 1  # raised whenever the same sample, sources and seed give another composite
+COLUMNS = ("foreground", "alpha")  # that a sample must have
+PITCH, FOV, STOPS = (-15.0, 15.0), (40.0, 90.0), (-1.0, 1.0)  # of panoramas: degrees, degrees, exposure
+WHITE = 4.0  # exposed linear value that becomes white: 4.5 stops above the mid-grey 0.18
+SHOWN = (0.5, 1.0)  # share of the side of a pack's picture that is shown
+
+
+@dataclass(frozen=True)
+class Backgrounds:
+    """A named source of backgrounds: a pack with the column `background`, or else `image`, or a folder of panoramas.
+
+    Of a pack with both (people and what is behind them) it is `background`. Raises ValueError, one line that names the
+    pack, where it has neither, or not as uint8 [S, S, 3].
+    """
+
+    name: str
+    source: Pack | Panoramas
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, Panoramas):
+            return
+        column = next((c for c in self.source.manifest.columns if c.name == self.column), None)
+        if column is None or column.dtype != "uint8" or len(column.shape) != 3 or column.shape != _square(column.shape):
+            got = f"{column.name} {column}" if column else f"has {', '.join(self.source.columns)}"
+            raise ValueError(
+                f"{self.source.path}: backgrounds must be a column background or image uint8[S, S, 3], but got {got}"
+            )
+
+    @property
+    def column(self) -> str:
+        """Of a pack."""
+        assert isinstance(self.source, Pack)
+        return "background" if "background" in self.source.columns else "image"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What of the source the backgrounds hang on, as JSON values: a pack's digest and column, or the panoramas'
+        names and sizes in bytes, and their width."""
+        if isinstance(self.source, Pack):
+            return {"name": self.name, "digest": self.source.digest, "column": self.column}
+        sizes = {name: (self.source.folder / name).stat().st_size for name in self.source.names}
+        return {"name": self.name, "panoramas": sizes, "width": self.source.width}
+
+    def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """A background uint8 [size, size, 3], sRGB, before it is relit.
+
+        Of a pack a row, a square window of it and perhaps its mirror image. Of panoramas a file, a yaw of the whole
+        circle, and pitch, field of view and exposure in PITCH, FOV and STOPS.
+        """
+        if isinstance(self.source, Panoramas):
+            name = self.source.names[int(rng.integers(len(self.source.names)))]
+            yaw, pitch, fov = rng.uniform(0, 360), rng.uniform(*PITCH), rng.uniform(*FOV)
+            panorama = self.source.load(name)
+            return tone_map(panorama.crop(yaw, pitch, fov, size), panorama.exposure * 2 ** rng.uniform(*STOPS))
+        picture = np.asarray(self.source.sample(int(rng.integers(len(self.source))), [self.column])[self.column])
+        whole = picture.shape[0]
+        side = max(1, round(whole * rng.uniform(*SHOWN)))
+        x, y = (int(rng.integers(whole - side + 1)) for _ in range(2))
+        window = picture[y : y + side, x : x + side]
+        if rng.integers(2):
+            window = window[:, ::-1]
+        return resize_image(np.ascontiguousarray(window), size)
+
+
+@dataclass(frozen=True)
+class Compositor:
+    """Makes composites of samples with COLUMNS, uint8 [S, S, 3] and [S, S]. It can be pickled.
+
+    Each of the `backgrounds` is as likely as another, whatever its size; so is each picture or panorama of one. Raises
+    ValueError without backgrounds, or if two have the same name.
+    """
+
+    backgrounds: tuple[Backgrounds, ...]
+
+    def __post_init__(self) -> None:
+        names = [source.name for source in self.backgrounds]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"backgrounds must have distinct names and not be none, but got {names}")
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What composites hang on beside sample and seed, as JSON values."""
+        return {"version": VERSION, "backgrounds": [source.facts for source in self.backgrounds]}
+
+    def __call__(self, sample: Mapping[str, Value], seed: int) -> dict[str, np.ndarray]:
+        """A composite of a sample; another seed (0 <= seed < 2**64) gives another background.
+
+        src         uint8 [S, S, 3], the foreground before a relit background
+        bgr         uint8 [S, S, 3], that background as it was captured without the person, `relighting.capture`
+        alpha       uint8 [S, S], the sample's
+        foreground  uint8 [S, S, 3], the sample's
+
+        Raises ValueError, one line that names the sample, where it is not so; and as Panoramas.load does.
+        """
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"`0 <= seed < 2**64` must hold, but got {seed}")
+        foreground, alpha = _checked(sample)
+        rng = _generator("background", seed)
+        source = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
+        background = relight(source.draw(alpha.shape[0], rng), rng)
+        return {
+            "src": composite(foreground, alpha, background),
+            "bgr": capture(background, _generator("capture", seed)),
+            "alpha": alpha,
+            "foreground": foreground,
+        }
+
+    def fixed(self, sample: Mapping[str, Value], seed: int, row: int) -> dict[str, np.ndarray]:
+        """The composite of a test's row: a function of sample, seed >= 0 and row >= 0, so that all models are tested on
+        the same ones. Its seeds are others than those of training."""
+        if seed < 0 or row < 0:
+            raise ValueError(f"`seed >= 0` and `row >= 0` must hold, but got (seed={seed}, row={row})")
+        return self(sample, int.from_bytes(_digest("fixed", seed, row)[:8], "little"))
+
+
+def composite(foreground: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """alpha F + (1 - alpha) B, rounded: uint8 [H, W, 3] of uint8 [H, W, 3], [H, W] and [H, W, 3], 255 being 1.
+
+    Exactly the background where alpha is 0, and the foreground where it is 255.
+    """
+    a = alpha[..., None].astype(np.uint16)
+    return ((a * foreground + (255 - a) * background + 127) // 255).astype(np.uint8)  # at most 65152
+
+
+def tone_map(linear: Floats, exposure: float) -> np.ndarray:
+    """Linear RGB [H, W, 3], 0 and more, times `exposure`, as an 8-bit sRGB picture: uint8 [H, W, 3].
+
+    Each channel x becomes x (1 + x / WHITE^2) / (1 + x), at most 1 (Reinhard et al. 2002, eq. 4), and then sRGB.
+    """
+    x = np.minimum(linear * np.float32(exposure), np.float32(WHITE))
+    y = x * (1 + x / np.float32(WHITE**2)) / (1 + x)
+    return _encoded()[np.rint(np.minimum(y, 1) * 65535).astype(np.uint16)]
+
+
+@cache
+def _encoded() -> np.ndarray:
+    """The sRGB bytes of linear values in steps of 1 / 65535, finer than any byte's."""
+    table = np.rint(255 * srgb_from_linear(np.arange(65536) / 65535)).astype(np.uint8)
+    table.setflags(write=False)
+    return table
+
+
+def _checked(sample: Mapping[str, Value]) -> tuple[np.ndarray, np.ndarray]:
+    name = sample.get("id", "a sample")
+    absent = [column for column in COLUMNS if column not in sample]
+    if absent:
+        raise ValueError(f"{name}: must have {' and '.join(COLUMNS)}, but has {', '.join(sample) or 'nothing'}")
+    foreground, alpha = (np.asarray(sample[column]) for column in COLUMNS)
+    side = alpha.shape[0] if alpha.ndim else 0
+    for column, array, shape in (("alpha", alpha, (side, side)), ("foreground", foreground, (side, side, 3))):
+        if array.dtype != np.uint8 or array.shape != shape or not side:
+            raise ValueError(
+                f"{name}: {column} must be uint8 and square, {list(shape)}, but is {array.dtype} {list(array.shape)}"
+            )
+    return foreground, alpha
+
+
+def _square(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    return shape[0], shape[0], 3
+
+
+def _generator(purpose: str, seed: int) -> np.random.Generator:
+    key = np.frombuffer(_digest(purpose, seed), "<u8")
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def _digest(*parts: str | int) -> bytes:
+    """16 bytes that hang on the parts; no other module draws with them."""
+    return hashlib.blake2b("/".join(map(str, ("compositing", *parts))).encode(), digest_size=16).digest()
