@@ -16,6 +16,7 @@ from datasets.mix import Domain, Mix, Source
 from datasets.pack import Value
 
 Sample = Mapping[str, Value]
+PREFETCH = 2  # batches that each loader process makes ahead
 
 
 class Loader:
@@ -65,31 +66,48 @@ class Loader:
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """This rank's part of batch `step`: the augmented arrays stacked [b, ...], and "domain" int64 [b]."""
-        draws = self.mix.batch(step)
-        mine = slice(self.rank, None, self.world_size)
-        domains = draws.domain[mine]
-        samples = [
-            self.augment(self.sources[Domain(domain)].sample(row, self.columns), seed)
-            for domain, row, seed in zip(
-                domains.tolist(), draws.row[mine].tolist(), draws.seed[mine].tolist(), strict=True
-            )
-        ]
-        return _stack(samples) | {"domain": torch.from_numpy(domains.copy())}
+        domains, samples = self._samples(step)
+        return _stack(list(samples)) | {"domain": torch.from_numpy(domains.copy())}
 
     def batches(self, start: int, stop: int) -> Iterator[dict[str, Tensor]]:
-        """`batch(step)` for each step in [start, stop), made ahead by the loader processes where there are any."""
+        """`batch(step)` for each step in [start, stop), made ahead by the loader processes where there are any.
+
+        These write into a few batches of shared memory in turn, so that a batch holds until the next but one is asked
+        for: who keeps one longer must copy it.
+        """
         if self.num_workers == 0 or stop <= start:
             yield from map(self.batch, range(start, stop))
             return
-        yield from DataLoader(
-            _Steps(self, start, stop),
+        # In flight are as many as torch asks for ahead; the one that was yielded last and the one before are in use.
+        ring = [self._empty(start) for _ in range(PREFETCH * self.num_workers + 2)]
+        for place in DataLoader(
+            _Steps(self, range(start, stop), ring),
             batch_size=None,
             num_workers=self.num_workers,
+            prefetch_factor=PREFETCH,
             worker_init_fn=_single_threaded,
             generator=torch.Generator().manual_seed(
                 0
             ),  # it seeds its workers; without one it draws from torch's global
+        ):
+            yield ring[place]
+
+    def _samples(self, step: int) -> tuple[np.ndarray, Iterator[dict[str, np.ndarray]]]:
+        """The domains int64 [b] of this rank's part of batch `step`, and its augmented samples, made one by one."""
+        draws = self.mix.batch(step)
+        mine = slice(self.rank, None, self.world_size)
+        rows = zip(draws.domain[mine].tolist(), draws.row[mine].tolist(), draws.seed[mine].tolist(), strict=True)
+        samples = (
+            self.augment(self.sources[Domain(domain)].sample(row, self.columns), seed) for domain, row, seed in rows
         )
+        return draws.domain[mine], samples
+
+    def _empty(self, step: int) -> dict[str, Tensor]:
+        """A batch like that of `step` in shared memory, to be filled."""
+        domains, samples = self._samples(step)
+        first = {name: np.asarray(array) for name, array in next(samples).items()} | {"domain": domains[0]}
+        arrays = {name: np.empty((len(domains), *array.shape), array.dtype) for name, array in first.items()}
+        return {name: torch.from_numpy(array).share_memory_() for name, array in arrays.items()}
 
 
 def eval_batches(
@@ -115,15 +133,30 @@ def eval_batches(
         yield _stack([prepare(source.sample(row, columns)) for row in rows[first : first + batch_size]])
 
 
-class _Steps(Dataset[dict[str, Tensor]]):
-    def __init__(self, loader: Loader, start: int, stop: int) -> None:
-        self.loader, self.start, self.stop = loader, start, stop
+class _Steps(Dataset[int]):
+    """Item i makes the batch of the i-th step in its place of the ring, and is that place: pages of new shared memory
+    for each batch took four times as long as to read it."""
+
+    def __init__(self, loader: Loader, steps: range, ring: Sequence[dict[str, Tensor]]) -> None:
+        self.loader, self.steps, self.ring = loader, steps, ring
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return len(self.steps)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return self.loader.batch(self.start + index)
+    def __getitem__(self, index: int) -> int:
+        place = index % len(self.ring)
+        out = {name: values.numpy() for name, values in self.ring[place].items()}
+        domains, samples = self.loader._samples(self.steps[index])
+        out["domain"][:] = domains
+        for k, sample in enumerate(samples):
+            for name, array in sample.items():
+                if out[name].shape[1:] != array.shape or out[name].dtype != array.dtype:
+                    wanted = f"{out[name].dtype} {out[name].shape[1:]}"
+                    raise ValueError(
+                        f"augment must give {name} as {wanted} for every sample, but gave {array.dtype} {array.shape}"
+                    )
+                out[name][k] = array
+        return place
 
 
 def _single_threaded(worker: int) -> None:

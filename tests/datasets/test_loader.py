@@ -61,6 +61,29 @@ def test_loader_processes_change_nothing(parts):
     assert torch.equal(torch.get_rng_state(), before)  # and torch's global generator is not drawn from
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_batch_of_loader_processes_holds_until_the_next_but_one(parts, workers):
+    sources, mix = parts
+    loader = Loader(sources, mix, augment, COLUMNS, num_workers=workers)
+    truth = [digest(loader.batch(step)) for step in range(40)]
+    before = None
+    for step, batch in enumerate(loader.batches(0, 40)):
+        if before is not None:
+            assert digest(before) == truth[step - 1]
+        assert digest(batch) == truth[step]
+        before = batch
+
+
+def uneven(sample, seed):
+    return {"image": sample["image"][: 16 - seed % 2]}
+
+
+def test_samples_that_differ_in_shape_are_told(parts):
+    sources, mix = parts
+    with pytest.raises(ValueError, match=r"augment must give image as uint8 \(1[56], 16, 3\) for every sample"):
+        list(Loader(sources, mix, uneven, COLUMNS, num_workers=1).batches(0, 8))
+
+
 @pytest.mark.parametrize("world_size", [2, 3, 7])
 def test_the_ranks_batches_are_the_batch_of_one_process(parts, world_size):
     sources, mix = parts
