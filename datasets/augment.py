@@ -11,6 +11,7 @@ Two things of albumentations 2.0.8 are worked around here, and tests hold them:
 
 import os
 import random
+from functools import cache
 from typing import Any
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for the newest version
@@ -18,6 +19,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import a
 import albumentations as A
 import cv2
 import numpy as np
+from scipy.special import ndtri
 
 IGNORE = 255
 EYES = (2, 3)  # eye_left and eye_right of the nine common classes: the image's sides, so a flip swaps them
@@ -75,25 +77,39 @@ def face_parsing_transform(resolution: int, num_classes: int) -> A.Compose:
 class FaceFlip(A.HorizontalFlip):
     """A horizontal flip after which the left eye is still the one on the left: mask classes 2 and 3 change places."""
 
-    _SWAP = np.arange(256, dtype=np.uint8)
-    _SWAP[list(EYES)] = EYES[::-1]
+    SWAP = np.arange(256, dtype=np.uint8)
+    SWAP[list(EYES)] = EYES[::-1]
 
     def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
-        return cv2.LUT(self.apply(mask, **params), self._SWAP)
+        return cv2.LUT(self.apply(mask, **params), self.SWAP)
 
 
 class GaussianNoise(A.ImageOnlyTransform):
     """Adds independent normal noise to every channel of a uint8 image; its standard deviation, in grey levels of
     0..255, is uniform in `std_range`.
+
+    The normal numbers are the middles of 65536 equally likely intervals, so none is beyond 4.3 deviations: what is
+    rounded to grey levels needs no finer ones, and they come from a table four times as fast.
     """
 
     def __init__(self, std_range: tuple[float, float], p: float) -> None:
         super().__init__(p=p)
         self.std_range = std_range
 
-    def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        noise = self.random_generator.standard_normal(data["image"].shape, dtype=np.float32)
-        return {"noise": noise * np.float32(self.py_random.uniform(*self.std_range))}
+    def get_params(self) -> dict[str, Any]:
+        return {
+            "std": self.py_random.uniform(*self.std_range),
+            "noise_seed": int(self.random_generator.integers(2**32)),
+        }
 
-    def apply(self, img: np.ndarray, noise: np.ndarray, **params: Any) -> np.ndarray:
+    def apply(self, img: np.ndarray, std: float, noise_seed: int, **params: Any) -> np.ndarray:
+        words = np.random.Philox(key=np.array([noise_seed, 1], np.uint64)).random_raw(-(-img.size // 4))
+        ranks = words.view(np.uint16)[: img.size].reshape(img.shape)
+        noise = np.take(_normal_quantiles() * np.float32(std), ranks)
         return cv2.add(img, noise, dtype=cv2.CV_8U)  # rounds and saturates
+
+
+@cache
+def _normal_quantiles() -> np.ndarray:
+    """Float32 [65536]: the standard normal quantiles of (k + 1/2) / 65536."""
+    return ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)

@@ -125,7 +125,7 @@ class Trainer:
         seconds = []
         before = time.perf_counter()
         for batch in self._loader(stage).batches(0, warm + steps):
-            run.train_step(self._to_device(batch), seed=self._step_seed(stage, run.step))
+            run.train_step(self._ready(stage, batch), seed=self._step_seed(stage, run.step))
             run.train_loss()  # waits for the device
             seconds.append(time.perf_counter() - before)
             before = time.perf_counter()
@@ -202,7 +202,7 @@ class Trainer:
                 if self.ranks.first and not store.kept(stage.key, run.step):
                     store.save(stage.key, run.step, run.state(), keep=False)
                 raise Interrupted(f"stage {stage.key} at step {run.step}")
-            run.train_step(self._to_device(batch), seed=self._step_seed(stage, run.step))
+            run.train_step(self._ready(stage, batch), seed=self._step_seed(stage, run.step))
             self.steps_trained += 1
             if run.step in leg.keep and run.step < target:
                 run.check_finite()
@@ -265,12 +265,20 @@ class Trainer:
         return Loader(
             self.sources,
             mix,
-            self.task.augment,
+            self.task.draw if self._augments(stage) else self.task.augment,
             self.task.columns,
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,
             num_workers=self.num_workers,
         )
+
+    def _augments(self, stage: Stage) -> bool:
+        """Whether this process's device augments, and not its loader."""
+        return stage.training.augments_on_device(self.device.type)
+
+    def _ready(self, stage: Stage, batch: Batch) -> Batch:
+        """A batch of the loader, augmented, on the device."""
+        return self.task.finish(batch, self.device) if self._augments(stage) else self._to_device(batch)
 
     def _restart_batches(self, stage: Stage) -> Iterator[Batch]:
         """The real subset of a stage once, unaugmented, in its seeded order; every rank sees all of it."""

@@ -17,7 +17,7 @@ from trainables.specs import TaskSpec
 
 # Part of the store's numerics digest. Bump it with any change of the training numbers that no key holds
 # (the loop, a model's code, the augmentation's code): tests/trainables/test_golden.py notices.
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 
 
 class Training(BaseModel):
@@ -29,6 +29,9 @@ class Training(BaseModel):
     clip_norm     largest global L2 norm of the gradients
     ema_decay     d of the weights' moving average: decay at step t is min(d, (1 + t) / (10 + t))
     precision     "fp32", or "bf16" autocast; "auto" is bf16 on GPUs and fp32 on CPUs
+    augmentation  where pictures are augmented: in the "loader" processes by albumentations, or in batches on the
+                  training "device" (datasets/batched.py); "auto" is the device for GPUs and the loader for CPUs.
+                  The same draws, but not the same roundings
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,6 +44,11 @@ class Training(BaseModel):
     clip_norm: float = Field(default=5.0, gt=0)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    augmentation: Literal["auto", "loader", "device"] = "auto"
+
+    def augments_on_device(self, device: str) -> bool:
+        """Whether a device of this type ("cuda", "cpu") augments its own batches."""
+        return self.augmentation == "device" or (self.augmentation == "auto" and device != "cpu")
 
 
 @dataclass(frozen=True)

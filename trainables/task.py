@@ -54,6 +54,13 @@ class Task(Protocol):
     def augment(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
         """A training sample from a row: the albumentations transform, drawn from `seed` (0 <= seed < 2**32) alone."""
 
+    def draw(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
+        """The loader's part of the same augmentation, with the same draws; what is left is `finish`'s."""
+
+    def finish(self, batch: Batch, device: torch.device) -> Batch:
+        """The device's part: a batch of what `draw` gives becomes, on `device`, one of what `augment` gives, up to
+        rounding. A sample's bits do not depend on the others of its batch."""
+
     def prepare(self, sample: Sample) -> dict[str, np.ndarray]:
         """An evaluation sample from a row: no randomness; same names, dtypes and shapes as `augment` gives."""
 

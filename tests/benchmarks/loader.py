@@ -13,11 +13,14 @@ each; batches are 8 images of 256 px. OpenCV has one thread a process on every s
 Figures are medians over --runs of the rate after the first 8 batches; nobody's epoch ends meanwhile. `augmentation` is
 the same transform on one face in memory: what any loader can reach at most.
 
+`drawn` is our loader where the training device augments (datasets/batched.py): it reads, and draws the numbers. What
+the device then does with its batches is timed apart, on the GPU where there is one, else on one thread of the CPU.
+
 `make bench` installs webdataset. litdata declares torchvision, which has no build beside this torch, and does without
 it: `pip install --no-deps litdata`, then `pip install lightning-utilities boto3 obstore`. One that is absent is null.
 
-The memory of a slot is what a process of its own, with one loader process, has in private pages after an epoch, beyond
-what it had before it opened the pack; pages of the pack are the page cache's.
+The memory of a slot is what a process of its own, with one loader process, has after an epoch, beyond what it had
+before it opened the pack; pages that the two share count once, and those of the pack are the page cache's.
 
 The last line is JSON: ratios at 2 loader processes, our augmented images per second there, and megabytes a slot.
 """
@@ -44,17 +47,18 @@ sys.path.insert(0, str(ROOT))
 
 if TYPE_CHECKING:
     from datasets import Pack
+    from trainables.segmentation.task import Segmentation
 
 ORIGINAL, SIZE, BATCH, WARM_UP = 512, 256, 8, 8
 Arrays = dict[str, np.ndarray]
 Augment = Callable[[Arrays, int], Arrays]
 
 
-def augmentation() -> Augment:
+def segmentation() -> "Segmentation":
     from trainables.segmentation.spec import SegmentationSpec
     from trainables.segmentation.task import Segmentation
 
-    return Segmentation(SegmentationSpec(kind="segmentation", resolution=SIZE)).augment
+    return Segmentation(SegmentationSpec(kind="segmentation", resolution=SIZE))
 
 
 def bare(sample: Arrays, _: int) -> Arrays:
@@ -207,25 +211,25 @@ def write_chunks(out: Path, files: list[tuple[str, str]], rows: int) -> None:
     multiprocessing.set_start_method("fork", force=True)  # it sets another for the whole process
 
 
-def private_bytes(process: int | str = "self") -> int:
-    """Memory of a process that no other shares. Clean pages are those of files, the pack's above all."""
+def own_bytes(process: int | str = "self") -> int:
+    """Memory of a process that is no file's; a page that n processes share counts 1 / n in each."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
+    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith(("Pss_Anon", "Pss_Shmem")))
 
 
 def slot_bytes(path: str, rows: int, end: Any) -> None:
-    """In a process of its own: private bytes of reading an epoch with one loader process."""
+    """In a process of its own: bytes of reading an epoch with one loader process."""
     from datasets import Pack
 
     one_thread()
-    augment = augmentation()
-    before = private_bytes()
+    augment = segmentation().augment
+    before = own_bytes()
     batches = of_pack(Pack.open(path), 1, augment)
     for _ in range(rows // BATCH):
         next(batches)
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     loaders = [pid for pid in children if b"resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    end.send(private_bytes() - before + sum(private_bytes(pid) for pid in loaders))
+    end.send(own_bytes() - before + sum(own_bytes(pid) for pid in loaders))
 
 
 def measure_slot(path: str, rows: int) -> float:
@@ -238,6 +242,27 @@ def measure_slot(path: str, rows: int) -> float:
     megabytes: float = link.recv() / 2**20
     process.join()
     return megabytes
+
+
+def finish_rate(pack: "Pack", seconds: float) -> tuple[str, float]:
+    """The device that augments, and the images per second that it does, batches lying in memory."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(1)
+    task = segmentation()
+    batches = of_pack(pack, 0, task.draw)
+    held = [next(batches) for _ in range(32)]
+
+    def finished() -> Iterator[None]:
+        for i in range(10**6):
+            task.finish(held[i % len(held)], device)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            yield
+
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU, 1 thread"
+    return name, rate(finished(), seconds)
 
 
 def measure(given: argparse.Namespace, folder: Path) -> dict[tuple[str, int, bool], float]:
@@ -258,7 +283,8 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[tuple[str, int, boo
     if find_spec("litdata"):
         write_chunks(folder / "chunks", files, given.rows)
         sides["litdata"] = lambda workers, augment: of_litdata(folder / "chunks", workers, augment)
-    transform = augmentation()
+    task = segmentation()
+    sides["drawn"] = lambda workers, augment: of_pack(pack, workers, task.draw)
     one = decode(*(Path(path).read_bytes() for path in files[0]))
     sides["augmentation"] = lambda workers, augment: loaded(Held(one, augment), workers, batch_size=None)
     rates: dict[tuple[str, int, bool], list[float]] = {}
@@ -266,8 +292,8 @@ def measure(given: argparse.Namespace, folder: Path) -> dict[tuple[str, int, boo
         for workers in (1, 2):
             for augmented in (False, True):
                 for name, batches in sides.items():
-                    if name != "augmentation" or augmented:
-                        got = rate(batches(workers, transform if augmented else bare), given.seconds)
+                    if name not in ("augmentation", "drawn") or augmented:
+                        got = rate(batches(workers, task.augment if augmented else bare), given.seconds)
                         rates.setdefault((name, workers, augmented), []).append(got)
     return {key: statistics.median(values) for key, values in rates.items()}
 
@@ -282,12 +308,15 @@ def parse() -> argparse.Namespace:
 
 
 def main() -> None:
+    from datasets import Pack
+
     given = parse()
     one_thread()
     with tempfile.TemporaryDirectory() as folder:
         rates = measure(given, Path(folder))
         megabytes = measure_slot(f"{folder}/pack", given.rows)
-    names = ("pack", "folder", "webdataset", "litdata", "augmentation")
+        device, finished = finish_rate(Pack.open(f"{folder}/pack"), given.seconds)
+    names = ("pack", "folder", "webdataset", "litdata", "augmentation", "drawn")
     print(f"{'images per second':>18} {'bare, 1':>9} {'bare, 2':>9} {'augm., 1':>9} {'augm., 2':>9}  loader processes")
     for name in names:
         values = [rates.get((name, workers, augmented)) for augmented in (False, True) for workers in (1, 2)]
@@ -296,6 +325,7 @@ def main() -> None:
         share = 1 - rates["pack", workers, True] / rates["pack", workers, False]
         reached = rates["pack", workers, True] / rates["augmentation", workers, True]
         print(f"{workers} loader processes: augmentation is {share:.0%} of the time; {reached:.0%} of what it allows")
+    print(f"augmenting what was drawn: {finished:.0f} images per second on {device}")
 
     def versus(name: str, augmented: bool) -> float | None:
         other = rates.get((name, 2, augmented))
@@ -308,6 +338,10 @@ def main() -> None:
         "augmented_vs_folder": versus("folder", True),
         "images_per_s": round(rates["pack", 2, True], 1),
         "slot_rss_mb": round(megabytes, 1),
+        "drawn_images_per_s": round(rates["drawn", 2, True], 1),
+        "drawn_vs_augmented": round(rates["drawn", 2, True] / rates["pack", 2, True], 2),
+        "device": device,
+        "device_images_per_s": round(finished, 1),
     }
     print(json.dumps(figures))
 

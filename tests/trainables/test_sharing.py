@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,26 @@ def test_a_longer_search_goes_on_from_the_shorter_one(toy_packs: Path, tmp_path:
     assert long.steps_trained == 3
     whole = list(toy_trainer(toy_packs, tmp_path / "other").train(path, (3, 6)))
     assert reports[-1].metrics == whole[-1].metrics
+
+
+@pytest.mark.parametrize("name", ["finetune", "mixed"])
+def test_a_device_that_augments_gives_the_same_bits_however_it_is_fed_and_stopped(
+    toy_packs: Path, tmp_path: Path, undisturbed: tuple[dict, int, Path], name: str
+) -> None:
+    problem = toy_problem(toy_packs)
+    training = problem.training.model_copy(update={"augmentation": "device"})
+    path = path_of(RECIPES[name], replace(problem, training=training), 0)
+    whole = [(r.step, r.metrics) for r in toy_trainer(toy_packs, tmp_path / "whole").train(path, RUNGS)]
+    asked = iter(range(1_000_000))
+    with pytest.raises(Interrupted):
+        list(toy_trainer(toy_packs, tmp_path / "cut").train(path, RUNGS, control=lambda stage, step: next(asked) < 4))
+    again = toy_trainer(toy_packs, tmp_path / "cut", num_workers=2)
+    assert [(r.step, r.metrics) for r in again.train(path, RUNGS)] == whole
+    assert checkpoints(tmp_path / "cut") == checkpoints(tmp_path / "whole")
+    # The same draws as in the loader, rounded once instead of after each transform.
+    loader = undisturbed[0][name, 0]
+    assert path[-1].stage.key != path_of(RECIPES[name], problem, 0)[-1].stage.key
+    assert 0 < abs(whole[-1][1]["train/loss"] - loader[-1][1]["train/loss"]) < 0.2  # of about 2.3
 
 
 @pytest.mark.parametrize("name", ["finetune", "mixed"])

@@ -144,6 +144,24 @@ def test_augmentation_is_a_function_of_row_and_seed(case: Case, task: Task) -> N
     assert global_generators() == before
 
 
+def test_the_device_finishes_what_the_loader_drew(case: Case, task: Task) -> None:
+    """What is drawn in the loader and finished on the device is `augment`, up to rounding and the stream of noise."""
+    pairs = [(row, seed) for row in case.rows(3) for seed in (0, 3, 2**32 - 1)]
+    before = global_generators()
+    drawn = [task.draw(row, seed) for row, seed in pairs]
+    assert all(same_samples(a, build_task(case.spec).draw(*pair)) for a, pair in zip(drawn, pairs, strict=True))
+    batch = task.finish(example_batch(task, drawn, [R] * len(drawn)), torch.device("cpu"))
+    assert global_generators() == before
+    for k, (row, seed) in enumerate(pairs):
+        whole = task.augment(row, seed)
+        assert {*batch} == {*whole, "domain"}
+        alone = task.finish(example_batch(task, [drawn[k]], [R]), torch.device("cpu"))
+        for name, array in whole.items():
+            assert (batch[name].numpy().dtype, batch[name][k].shape) == (array.dtype, array.shape)
+            assert torch.equal(alone[name][0], batch[name][k])
+            assert np.abs(batch[name][k].numpy().astype(float) - array).mean() < 0.05 * max(float(array.max()), 1)
+
+
 def test_preparation_draws_nothing_and_gives_what_augmentation_gives(case: Case, task: Task) -> None:
     (row,) = case.rows(1)
     before = global_generators()

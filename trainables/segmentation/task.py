@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from datasets import Pack
 from datasets.augment import face_parsing_transform, seeded
+from datasets.batched import Batched
 from datasets.classes import FACE_CLASSES
 from trainables.initialisation import fan_in, fan_out, initialise
 from trainables.segmentation.metrics import SegmentationEvaluator
@@ -34,6 +35,7 @@ class Segmentation:
     def __init__(self, spec: SegmentationSpec) -> None:
         self.spec = spec
         self._transform = face_parsing_transform(spec.resolution, spec.num_classes)
+        self._batched = Batched(self._transform)
 
     def check_pack(self, pack: Pack) -> None:
         """Raises ValueError unless the pack has both columns as uint8 at the resolution, and no other class names."""
@@ -67,6 +69,14 @@ class Segmentation:
         self._check_labels(sample["segmentation"])
         transform = seeded(self._transform, seed)
         return transform(image=sample["image"], segmentation=sample["segmentation"])
+
+    def draw(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
+        """Raises ValueError for a label that is neither a class nor 255."""
+        self._check_labels(sample["segmentation"])
+        return self._batched.draw(sample, seed)
+
+    def finish(self, batch: Batch, device: torch.device) -> Batch:
+        return self._batched.apply(batch, device)
 
     def prepare(self, sample: Sample) -> dict[str, np.ndarray]:
         """The row as it is. Raises ValueError for a label that is neither a class nor 255."""
