@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import Pack, write_pack
-from datasets.compositing import Backgrounds, Compositor, composite, tone_map
+from datasets import Domain, DomainRows, Loader, Mix, Pack, Source, write_pack
+from datasets.compositing import COLUMNS, Backgrounds, Compositor, composite, tone_map
 from datasets.panorama import Panoramas
 from datasets.relighting import capture, jitter, move, relight
 
@@ -137,6 +137,24 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -
     done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True)
     expected = [digest(here(person(), s)) for s in (7, 3, 2**64 - 1)] + [digest(here.fixed(person(), 1, 2))]
     assert done.stdout.split() == expected, done.stderr
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_loader_composes_with_fresh_backgrounds_every_epoch(tmp_path: Path, num_workers: int) -> None:
+    people = {f"p{i}": person(i) for i in range(6)}
+    source = Source([write_pack(tmp_path / "people", people.values(), source={"format": "test"})])
+    compositor = both(*write_sources(tmp_path))
+    mix = Mix(3, 0, [DomainRows(Domain.REAL, source.digest, np.arange(6))])
+    loader = Loader({Domain.REAL: source}, mix, compositor, COLUMNS, num_workers=num_workers)
+    seen: dict[bytes, list[bytes]] = {}
+    for step, batch in enumerate(loader.batches(0, 6)):  # three epochs of two batches
+        draws = mix.batch(step)
+        for k, (row, seed) in enumerate(zip(draws.row, draws.seed, strict=True)):
+            made = {name: batch[name][k].numpy() for name in ("src", "bgr", "alpha", "foreground")}
+            assert digest(made) == digest(compositor(people[f"p{row}"], int(seed)))
+            seen.setdefault(made["foreground"].tobytes(), []).append(made["src"].tobytes())
+    assert [len(made) for made in seen.values()] == [3] * 6
+    assert len({src for made in seen.values() for src in made}) == 18
 
 
 def test_no_global_generator_is_drawn_from(compositor: Compositor) -> None:
