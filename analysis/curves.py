@@ -1,4 +1,4 @@
-"""Curve: how good one gets with how much real (or synthetic) data, one line per schedule and adaptation.
+"""Curve: how good one gets with how much real (or synthetic) data, one line per schedule, adaptation and source.
 
 At each x a line shows the replicates of the best recipe there, chosen by `decide.rank`: on the mean of the objective
 over seeds, never on the metric that is drawn, so a curve of a test metric is not chosen on the test set. The
@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 from analysis.decide import Candidate, rank
 from analysis.runs import Row, Table, mean, std
-from trainables.recipe import SCHEDULES, Recipe
+from trainables.recipe import DOMAINS, SCHEDULES, Recipe
 
 Axis = Literal["real_fraction", "num_real_labels", "num_synthetic", "synthetic_share"]
 AXES: tuple[Axis, ...] = get_args(Axis)
@@ -43,11 +43,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """The points of a schedule and adaptation, by x. A reference has no x that varies: one point, a horizontal line."""
+    """The points of a schedule, adaptation and source, by x. A reference has no x that varies: one point, a level.
+
+    source  of what the search varied: "real refined"; "" where it varied none that the schedule reads
+    """
 
     label: str
     schedule: str
     adaptation: str
+    source: str
     points: tuple[Point, ...]
     reference: bool
 
@@ -74,13 +78,15 @@ def curve(table: Table, axis: Axis = "real_fraction", metric: str | None = None)
     if axis not in AXES:
         raise ValueError(f"x must be one of {', '.join(AXES)}, but got {axis!r}")
     drawn = metric or table.metric
-    groups: dict[tuple[str, str], dict[float, list[Candidate]]] = {}
+    varied = table.varied
+    groups: dict[tuple[str, str, str], dict[float, list[Candidate]]] = {}
     for candidate in rank(table):  # best first, and so each group
-        kind = (candidate.recipe.schedule, candidate.recipe.adaptation or "none")
+        recipe = candidate.recipe
+        kind = (recipe.schedule, recipe.adaptation or "none", _source(recipe, varied))
         groups.setdefault(kind, {}).setdefault(_position(axis, candidate)[0], []).append(candidate)
     lines = []
-    for schedule, adaptation in sorted(groups, key=lambda key: (SCHEDULES.index(key[0]), key[1] != "none", key[1])):
-        candidates = groups[schedule, adaptation]
+    in_order = sorted(groups.items(), key=lambda g: (SCHEDULES.index(g[0][0]), g[0][1] != "none", *g[0][1:]))
+    for (schedule, adaptation, source), candidates in in_order:
         points = []
         for x in sorted(candidates):
             rows = [row for row in candidates[x][0].rows if row.value(drawn) is not None]
@@ -88,14 +94,20 @@ def curve(table: Table, axis: Axis = "real_fraction", metric: str | None = None)
             if values:
                 points.append(Point(x, candidates[x][0].recipe, tuple(rows), tuple(values), len(candidates[x])))
         if points:
-            name = schedule if adaptation == "none" else f"{schedule} + {adaptation}"
+            name = schedule + (f" + {adaptation}" if adaptation != "none" else "") + (f", {source}" if source else "")
             reference = not any(_position(axis, c)[1] for group in candidates.values() for c in group)
-            lines.append(Line(name, schedule, adaptation, tuple(points), reference))
+            lines.append(Line(name, schedule, adaptation, source, tuple(points), reference))
     if not lines:
         known = sorted({name for row in table.rows if row.status == "finished" for name in row.metrics})
         there = f"there are: {', '.join(known) or 'none'}"
         raise ValueError(f"no finished trial of search {table.search!r} has metric {drawn!r}; {there}")
     return Curve(table.search, axis, drawn, table.metric, table.mode, len(table.recipes()), table.seeds, tuple(lines))
+
+
+def _source(recipe: Recipe, varied: Sequence[str]) -> str:
+    """A recipe's sources of the domains that the search varied: `real refined, synthetic studio+street`."""
+    named = [(domain, recipe.sources(domain)) for domain in DOMAINS if domain in varied]
+    return ", ".join(f"{domain} {'+'.join(names)}" for domain, names in named if names)
 
 
 def _position(axis: Axis, candidate: Candidate) -> tuple[float, bool]:
@@ -128,7 +140,7 @@ def _count(row: Row, name: Literal["num_synthetic", "num_real_labels"]) -> float
 def write_csv(drawn: Curve, path: Path) -> None:
     """One row per point, with the ids of its MLflow runs separated by spaces."""
     header = ["line", drawn.axis, "metric", "mean", "std", "min", "max", "seeds", "values", "num_recipes"]
-    header += ["num_real_labels", "num_synthetic", "recipe", "recipe_key", "run_ids"]
+    header += ["num_real_labels", "num_synthetic", "real_source", "synthetic_source", "recipe", "recipe_key", "run_ids"]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
@@ -138,7 +150,8 @@ def write_csv(drawn: Curve, path: Path) -> None:
                 cells: list[object] = [line.label, _cell(point.x), drawn.metric]
                 cells += [_cell(value) for value in (point.mean, point.std, min(point.values), max(point.values))]
                 cells += [_joined([r.seed for r in point.rows]), _joined(point.values), point.num_recipes]
-                cells += [row.num_real_labels, row.num_synthetic, str(point.recipe), point.recipe.key]
+                cells += [row.num_real_labels, row.num_synthetic]
+                cells += [point.recipe.real_source, point.recipe.synthetic_source, str(point.recipe), point.recipe.key]
                 writer.writerow([*cells, _joined([r.run_id for r in point.rows])])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from analysis.runs import Row, Table, mean, std
-from trainables.recipe import Recipe
+from trainables.recipe import DomainName, Recipe
 
 CONFIDENCE = 0.95
 
@@ -136,12 +136,20 @@ def _comparisons(table: Table, candidates: Sequence[Candidate]) -> tuple[Compari
         roles.append(("the best recipe on fewer real images", lambda recipe: recipe.real_fraction != 1.0))
     else:
         roles.append(("the best recipe on all real images", lambda recipe: recipe.real_fraction == 1.0))
+    for domain in table.varied:
+        read = winner.recipe.sources(domain)
+        if read:
+            roles.append((f"the best recipe on another {domain} source", _on_another(domain, read)))
     chosen: dict[Recipe, tuple[list[str], Candidate]] = {}
     for role, fits in roles:
         best = next((candidate for candidate in others if fits(candidate.recipe)), None)
         if best is not None:
             chosen.setdefault(best.recipe, ([], best))[0].append(role)
     return tuple(compare(table, " and ".join(names), winner, other) for names, other in chosen.values())
+
+
+def _on_another(domain: DomainName, read: tuple[str, ...]) -> Callable[[Recipe], bool]:
+    return lambda recipe: recipe.sources(domain) not in ((), read)
 
 
 def _sentence(table: Table, winner: Candidate) -> str:
@@ -221,10 +229,12 @@ def describe(candidate: Candidate) -> str:
     real = synthetic = ""
     if recipe.real_fraction is not None:
         labels = "" if row.num_real_labels is None else f" ({row.num_real_labels} labels)"
-        real = f"{_percent(recipe.real_fraction)} of the real images{labels}"
+        real = f"{_percent(recipe.real_fraction)} of the real images{_of(recipe.real_source)}{labels}"
     if recipe.synthetic_fraction is not None:
         images = "" if row.num_synthetic is None else f" ({row.num_synthetic})"
-        synthetic = f"{_percent(recipe.synthetic_fraction)} of the synthetic images{images}"
+        synthetic = (
+            f"{_percent(recipe.synthetic_fraction)} of the synthetic images{_of(recipe.synthetic_source)}{images}"
+        )
     text = f"`{recipe.schedule}` on "
     if recipe.pretrain is not None:
         text += f"{real} after {recipe.pretrain.steps} steps (lr {recipe.pretrain.lr:.3g}) on {synthetic}"
@@ -238,6 +248,10 @@ def describe(candidate: Candidate) -> str:
     if recipe.adaptation not in (None, "none"):
         text += f", with {recipe.adaptation}"
     return f"{text}, at lr {recipe.lr:.3g}"
+
+
+def _of(source: str | None) -> str:
+    return "" if source is None else f" of {source}"
 
 
 def decimals(value: float) -> int:

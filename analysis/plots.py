@@ -2,16 +2,18 @@
 
 Drawn without pyplot, so that nothing global is touched and no display is needed. Colours: Okabe and Ito's palette
 (Color Universal Design, 2008), told apart by readers with any colour vision; schedules differ in colour and marker,
-adaptations in line style and filling.
+adaptations in line style and filling, sources in how light the colour is.
 """
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 from matplotlib.transforms import ScaledTranslation
@@ -26,20 +28,22 @@ AXIS_LABELS = {
     "num_synthetic": "synthetic images",
     "synthetic_share": "synthetic share of each batch",
 }
+LIGHTEST = 0.65  # how far towards white the last source of a schedule is drawn
 MIN_GAP = 1 / 14  # of the axis: x that lie closer have no ticks of their own, their labels would overlap
 
 
 def draw(drawn: Curve) -> Figure:
-    """One line per schedule and adaptation through the means; bars from the lowest to the highest seed, each a dot."""
+    """One line per schedule, adaptation and source through the means; bars from lowest to highest seed, each a dot."""
     figure = Figure(figsize=(9.5, 5.4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     sweeps = [line for line in drawn.lines if not line.reference]
     adaptations = sorted({line.adaptation for line in drawn.lines} - {"none"})
     for i, line in enumerate(sweeps):
-        _sweep(figure, axes, line, shift=6.0 * (i - (len(sweeps) - 1) / 2), adaptations=adaptations)
+        shift = 6.0 * (i - (len(sweeps) - 1) / 2)
+        _sweep(figure, axes, line, _colour(line, drawn.lines), shift=shift, adaptations=adaptations)
     for line in drawn.lines:
         if line.reference:
-            _reference(axes, line)
+            _reference(axes, line, _colour(line, drawn.lines))
     axes.set_xlabel(AXIS_LABELS[drawn.axis])
     _scale(axes, drawn, sweeps)
     values = [value for line in drawn.lines for point in line.points for value in point.values]
@@ -73,9 +77,17 @@ def save(drawn: Curve, folder: Path) -> tuple[Path, Path]:
     return png, svg
 
 
-def _sweep(figure: Figure, axes: Axes, line: Line, *, shift: float, adaptations: list[str]) -> None:
+def _colour(line: Line, lines: Sequence[Line]) -> tuple[float, ...]:
+    """The schedule's colour as RGB in [0, 1], lighter from source to source in the order of the lines."""
+    sources = list(dict.fromkeys(other.source for other in lines if other.schedule == line.schedule))
+    light = LIGHTEST * sources.index(line.source) / max(1, len(sources) - 1)
+    return tuple(channel + light * (1 - channel) for channel in to_rgb(COLOURS[line.schedule]))
+
+
+def _sweep(
+    figure: Figure, axes: Axes, line: Line, colour: tuple[float, ...], *, shift: float, adaptations: list[str]
+) -> None:
     """`shift` in points moves the line sideways, so that bars at one x stay apart."""
-    colour = COLOURS[line.schedule]
     x = [point.x for point in line.points]
     mean = [point.mean for point in line.points]
     below = [max(0.0, point.mean - min(point.values)) for point in line.points]  # max: three 0.7 average below 0.7
@@ -102,10 +114,9 @@ def _sweep(figure: Figure, axes: Axes, line: Line, *, shift: float, adaptations:
     axes.plot(*zip(*seeds, strict=True), ".", markersize=4.5, alpha=0.35, **(style | {"zorder": 2}))
 
 
-def _reference(axes: Axes, line: Line) -> None:
+def _reference(axes: Axes, line: Line, colour: tuple[float, ...]) -> None:
     """A schedule that the axis does not vary: a dashed level with a band from its lowest to its highest seed."""
     (point,) = line.points
-    colour = COLOURS[line.schedule]
     dashes = (0, (6, 2)) if line.adaptation == "none" else (0, (2, 2))
     axes.axhline(point.mean, color=colour, linestyle=dashes, linewidth=1.4, label=line.label, zorder=1.5)
     axes.axhspan(min(point.values), max(point.values), color=colour, alpha=0.10, linewidth=0, zorder=1)
@@ -113,7 +124,9 @@ def _reference(axes: Axes, line: Line) -> None:
 
 def _scale(axes: Axes, drawn: Curve, sweeps: list[Line]) -> None:
     """A log scale where x spans a factor of eight or more; ticks at the x there are, with image counts below."""
-    points = {point.x: point for line in sweeps for point in line.points}
+    points: dict[float, list[Point]] = {}
+    for point in (point for line in sweeps for point in line.points):
+        points.setdefault(point.x, []).append(point)
     if drawn.axis == "synthetic_share":
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
@@ -143,8 +156,10 @@ def _scale(axes: Axes, drawn: Curve, sweeps: list[Line]) -> None:
         axes.set_xlim(x[0] - 0.07 * span, x[-1] + 0.07 * span)
 
 
-def _tick(drawn: Curve, point: Point) -> str:
+def _tick(drawn: Curve, points: Sequence[Point]) -> str:
+    """Of the points at one x. How many images a fraction is depends on the source: said where all points agree."""
+    x = points[0].x
     if drawn.axis != "real_fraction":
-        return f"{point.x:g}"
-    count = point.rows[0].num_real_labels
-    return f"{100 * point.x:.4g}%" + ("" if count is None else f"\n{count} images")
+        return f"{x:g}"
+    counts = {point.rows[0].num_real_labels for point in points}
+    return f"{100 * x:.4g}%" + (f"\n{counts.pop()} images" if len(counts) == 1 and None not in counts else "")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from trainables.recipe import Recipe
+from trainables.recipe import DOMAINS, DomainName, Recipe
 
 Mode = Literal["max", "min"]
 COUNTS = ("num_real_labels", "num_real_unlabelled", "num_synthetic")
@@ -64,6 +64,12 @@ class Table:
         for row in self.rows:
             groups.setdefault(row.recipe, []).append(row)
         return {recipe: tuple(rows) for recipe, rows in groups.items()}
+
+    @property
+    def varied(self) -> tuple[DomainName, ...]:
+        """The domains of which the search tried more than one source."""
+        tried = {domain: {row.recipe.sources(domain) for row in self.rows} - {()} for domain in DOMAINS}
+        return tuple(domain for domain, sources in tried.items() if len(sources) > 1)
 
 
 def load(search: str, *, tracking_uri: str | None = None, experiment: str | None = None) -> Table:

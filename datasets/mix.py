@@ -32,28 +32,38 @@ class Domain(IntEnum):
 class Source:
     """Rows of several packs, one after another: row i of the first pack, then the second's, and so on.
 
-    columns  names that every pack has; they must agree in dtype and shape (ValueError names the pack and column)
-    classes  the class names, which must agree; None where no pack names any
+    columns  names that every pack has; they must agree in dtype and shape (ValueError names the pack and column).
+             Where they are given, every pack must have these, and nothing else of the packs has to agree: sets that
+             were unified for one task differ in the rest, and the task says what classes must be
+    classes  the class names, which must agree; None where no pack names any, or they need not agree and do not
     digest   64 hex digits of the packs' digests in order
     """
 
-    def __init__(self, packs: Sequence[Pack]) -> None:
+    def __init__(self, packs: Sequence[Pack], columns: Sequence[str] | None = None) -> None:
         if not packs:
             raise ValueError("a source needs at least one pack, but got none")
         self.packs = tuple(packs)
         first = packs[0]
         self.classes = first.manifest.classes
-        common: dict[str, Column] = {column.name: column for column in first.manifest.columns}
-        for pack in packs[1:]:
+        common: dict[str, Column] | None = None
+        for pack in packs:
             classes = pack.manifest.classes
             if classes != self.classes:
-                raise ValueError(f"{pack.path}: classes must be {self.classes} as in {first.path}, but are {classes}")
+                if columns is None:
+                    wanted = f"{first.manifest.classes} as in {first.path}"
+                    raise ValueError(f"{pack.path}: classes must be {wanted}, but are {classes}")
+                self.classes = None
             theirs = {column.name: column for column in pack.manifest.columns}
-            common = {name: column for name, column in common.items() if name in theirs}
+            if columns is not None:
+                if missing := [name for name in columns if name not in theirs]:
+                    raise ValueError(f"{pack.path}: must have column {missing[0]!r}, but has {', '.join(theirs)}")
+                theirs = {name: theirs[name] for name in columns}
+            common = theirs if common is None else {name: common[name] for name in common if name in theirs}
             for name, column in common.items():
                 if theirs[name] != column:
                     other = f"{column} as in {first.path}, but is {theirs[name]}"
                     raise ValueError(f"{pack.path}: column {name!r} must be {other}")
+        assert common is not None
         self.columns = tuple(common)
         self.digest = _key("source", *(pack.digest for pack in self.packs)).hex()
         self._ends = np.cumsum([len(pack) for pack in self.packs])

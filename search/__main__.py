@@ -63,6 +63,10 @@ def check(file: File) -> None:
         "recipes",
         f"{p.recipes} ({schedules})" + ("" if p.exact else "; drawn at random as a sample of what the sampler may ask"),
     )
+    for domain, choices in opened.problem.choices.items():
+        counts = p.sources[f"{domain}_source"]
+        shown = ", ".join(f"{counts[name]} on {name} ({facts.rows} images)" for name, facts in choices.items())
+        table.add_row(f"{domain} source", shown)
     table.add_row("trials", f"{p.recipes} recipes x {p.replicates} seeds = {p.recipes * p.replicates}")
     table.add_row("steps alone", f"{p.steps_alone:,}")
     saved = 1 - p.steps_shared / p.steps_alone

@@ -3,7 +3,6 @@
 Unknown keys are refused, and every error is one line that names the file, the field, the value and what was expected.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from datasets.settings import explain, read_mapping
 from search.space import SpaceConfig
+from trainables.recipe import DOMAINS, DomainName
 from trainables.specs import TaskSpec
 from trainables.stage import Training
 
@@ -45,23 +45,31 @@ Packs = Annotated[str | tuple[str, ...], AfterValidator(_some)]
 NamedPacks = dict[Name, Packs]
 
 
+def _paths(packs: Packs) -> tuple[str, ...]:
+    return (packs,) if isinstance(packs, str) else packs
+
+
 class DataConfig(Frozen):
-    """Named sources of packs. `real` and `synthetic` train, `val` chooses, `test` is only reported."""
+    """Named sources of packs. `real` and `synthetic` train, `val` chooses, `test` is only reported.
+
+    A recipe reads all sources of a domain, one after another, or those that the space's `real_source` and
+    `synthetic_source` give it.
+    """
 
     real: NamedPacks = Field(default_factory=dict)
     synthetic: NamedPacks = Field(default_factory=dict)
     val: Packs
     test: NamedPacks = Field(default_factory=dict)
 
-    def sets(self) -> dict[str, tuple[str, ...]]:
-        """The pack paths of each set: "real", "synthetic", "val", "test/NAME"; a domain without packs is absent."""
+    def named(self, domain: DomainName) -> dict[str, tuple[str, ...]]:
+        """The pack paths of each source of a domain, by its name."""
+        sources: NamedPacks = getattr(self, domain)
+        return {name: _paths(packs) for name, packs in sources.items()}
 
-        def paths(packs: Iterable[Packs]) -> tuple[str, ...]:
-            return tuple(path for one in packs for path in ((one,) if isinstance(one, str) else one))
-
-        found = {"real": paths(self.real.values()), "synthetic": paths(self.synthetic.values())}
-        found |= {"val": paths([self.val])} | {f"test/{name}": paths([packs]) for name, packs in self.test.items()}
-        return {name: packs for name, packs in found.items() if packs}
+    @property
+    def evaluation(self) -> dict[str, tuple[str, ...]]:
+        """The pack paths of the sets that nothing is trained on: "val", "test/NAME"."""
+        return {"val": _paths(self.val)} | {f"test/{name}": _paths(packs) for name, packs in self.test.items()}
 
 
 class ObjectiveConfig(Frozen):
@@ -137,7 +145,7 @@ class TrackingConfig(Frozen):
 
 
 class SearchConfig(Frozen):
-    """A search, as a value. Paths are absolute once it was read by `load`."""
+    """A search, as a value. Paths are absolute, and unions name sources in the order of `data`, once `load` read it."""
 
     name: Name
     task: TaskSpec
@@ -154,7 +162,7 @@ class SearchConfig(Frozen):
 
     @model_validator(mode="after")
     def _data_for_every_schedule(self) -> "SearchConfig":
-        for domain in ("real", "synthetic"):
+        for domain in DOMAINS:
             readers = self.space.readers(domain)
             if readers and not getattr(self.data, domain):
                 raise ValueError(
@@ -165,6 +173,7 @@ class SearchConfig(Frozen):
                 raise ValueError(
                     f"data.{domain} names packs, but no schedule of space.schedule reads them; take them out"
                 )
+            self._check_sources(domain)
         if self.sampler == "grid" and (name := self.space.continuous()):
             raise ValueError(
                 f"space.{name} must be a list for sampler grid, but got a range; list the values, or use tpe"
@@ -172,6 +181,37 @@ class SearchConfig(Frozen):
         if self.sampler != "grid" and self.budget.trials is None:
             raise ValueError(f"budget.trials must be given for sampler {self.sampler}, but it is absent")
         return self
+
+    def _check_sources(self, domain: DomainName) -> None:
+        values, known = self.space.sources(domain), list(getattr(self.data, domain))
+        if values is None:
+            return
+        axis, used = f"space.{domain}_source", {name for value in values for name in value.split("+")}
+        if strangers := [name for value in values for name in value.split("+") if name not in known]:
+            raise ValueError(f"{axis} must name sources of data.{domain}, {known}, but got {strangers[0]!r}")
+        if idle := [name for name in known if name not in used]:
+            raise ValueError(
+                f"data.{domain}.{idle[0]} must be in a value of {axis}, but is in none; add it there, or take it out"
+            )
+
+    def sets(self) -> dict[str, tuple[str, ...]]:
+        """The pack paths of everything that a recipe may train on or is evaluated on.
+
+        "real" and "synthetic" are all sources of the domain, one after another; where the space varies the source it
+        is "real/NAME" for each value of its axis. Then "val" and "test/NAME". A domain without packs is absent.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for domain in DOMAINS:
+            named = self.data.named(domain)
+            choices = self.space.sources(domain)
+            unions = {domain: list(named)} if choices is None else {f"{domain}/{c}": c.split("+") for c in choices}
+            found |= {key: tuple(path for name in names for path in named[name]) for key, names in unions.items()}
+        return {name: packs for name, packs in (found | self.data.evaluation).items() if packs}
+
+
+def trains(name: str) -> bool:
+    """Whether recipes train on a set of `SearchConfig.sets`, by its name."""
+    return name.partition("/")[0] in DOMAINS
 
 
 def load(path: str | Path) -> SearchConfig:
@@ -206,7 +246,8 @@ def _check_store(path: Path, store: str) -> None:
 
 
 def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
-    """The same search with every path absolute: relative ones are meant from the search file's folder."""
+    """The same search with every path absolute, relative ones being meant from the search file's folder, and the names
+    of each union in the order of `data`."""
 
     def absolute(path: str) -> str:
         return path if "://" in path else str((folder / Path(path).expanduser()).resolve())
@@ -222,4 +263,5 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
         test={name: packs(value) for name, value in data.test.items()},
     )
     store = absolute(config.store) if config.store else None
-    return config.model_copy(update={"data": resolved, "store": store})
+    space = config.space.ordered({domain: tuple(getattr(data, domain)) for domain in DOMAINS})
+    return config.model_copy(update={"data": resolved, "space": space, "store": store})

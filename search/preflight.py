@@ -23,6 +23,7 @@ class Preflight:
     """The estimate of a search. Seconds and bytes are measured on this machine, on one path, with the search's threads.
 
     exact  whether `recipes` are the very ones that will run (a grid), or a seeded sample of what the sampler may draw
+    sources  how many recipes read each source that the space varies: {"real_source": {"refined": 4}}
     shared_recipes  how many recipes share a stage with another
     evaluations  passes over `val`: one at each rung of each distinct last stage; a test set, at the last rung alone,
             is the part of one that its rows are
@@ -35,6 +36,7 @@ class Preflight:
     exact: bool
     replicates: int
     stages: Counter[str]
+    sources: dict[str, Counter[str]]
     steps_alone: int
     steps_shared: int
     shared_recipes: int
@@ -77,6 +79,10 @@ def preflight(config: SearchConfig, opened: Opened) -> Preflight:
         exact=config.sampler == "grid",
         replicates=replicates,
         stages=Counter(recipe.schedule for recipe in recipes),
+        sources={
+            axis: Counter(getattr(recipe, axis) for recipe in recipes if getattr(recipe, axis) is not None)
+            for axis in (f"{domain}_source" for domain in opened.problem.choices)
+        },
         steps_alone=steps_alone(flat),
         steps_shared=steps_shared(flat),
         shared_recipes=shared,
@@ -117,17 +123,15 @@ def _measure(config: SearchConfig, opened: Opened, path: Path) -> dict[str, Any]
     """Seconds a step and an evaluation, bytes of a checkpoint and of a process: trains here, and saves nothing."""
     import torch
 
-    from datasets import Domain
     from trainables.loop import Trainer
     from trainables.numerics import set_deterministic
     from trainables.store import Store
 
     set_deterministic(config.slots.threads)
     device = torch.device("cuda" if torch.cuda.is_available() and config.slots.gpus_per_worker else "cpu")
-    domains = {Domain.REAL: opened.sources.get("real"), Domain.SYNTHETIC: opened.sources.get("synthetic")}
     trainer = Trainer(
         config.task,
-        {domain: source for domain, source in domains.items() if source is not None},
+        opened.training,
         val=opened.sources["val"],
         tests={},
         store_of=lambda namespace: Store("mock://", namespace),

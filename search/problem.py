@@ -1,86 +1,109 @@
 """From a search file to a Problem: the packs opened, verified and checked against the task before anything starts."""
 
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from datasets import Pack, Source
-from search.config import SearchConfig
+from search.config import DataConfig, SearchConfig, trains
 from search.tracking import DatasetFact
-from trainables.recipe import Recipe
+from trainables.recipe import DOMAINS, DomainName, Recipe, reads
 from trainables.stage import Problem, SourceFacts
-
-DOMAINS = ("real", "synthetic")
-CONTEXTS = {"real": "train", "synthetic": "train", "val": "validation"}
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A search's data, opened: the problem, the sets by name and the facts that MLflow shows of each pack."""
+    """A search's data, opened: the problem, the sets by name and the facts that MLflow shows of each pack.
+
+    sources  by the names of SearchConfig.sets
+    digests  what old trials must agree with: of all sources of a domain together ("real") or, where the space varies
+             the source, of each ("real.NAME"); of "val" and of each "test/NAME"
+    """
 
     problem: Problem
     sources: dict[str, Source]
-    facts: list[DatasetFact]  # of every pack, each set's under its context
+    facts: list[DatasetFact]
+    digests: dict[str, str]
 
     @property
-    def digests(self) -> dict[str, str]:
-        return {name: source.digest for name, source in self.sources.items()}
+    def training(self) -> list[Source]:
+        return [source for name, source in self.sources.items() if trains(name)]
 
     def facts_of(self, recipe: Recipe) -> list[DatasetFact]:
-        """The packs that a recipe reads: the domains that it trains on, and every evaluation set."""
-        trained = [domain for domain in DOMAINS if getattr(recipe, f"{domain}_fraction") is not None]
-        paths = {p.path for name, s in self.sources.items() if name in trained or name not in DOMAINS for p in s.packs}
+        """The packs that a recipe reads: the sources that it trains on, and every evaluation set."""
+        read = {name for name in self.sources if not trains(name)}
+        for domain in DOMAINS:
+            if reads(recipe.schedule, domain):
+                source = getattr(recipe, f"{domain}_source")
+                read.add(domain if source is None else f"{domain}/{source}")
+        paths = {pack.path for name in read for pack in self.sources[name].packs}
         return [fact for fact in self.facts if fact.source in paths]
 
 
 def open_problem(config: SearchConfig) -> Opened:
-    """Opens and verifies every pack. Raises PackError or ValueError, one line, on the first that is missing or damaged,
-    or cannot serve the task."""
+    """Opens and verifies every pack, each once. Raises PackError or ValueError, one line, on the first that is missing
+    or damaged, or cannot serve the task."""
     import torch
 
     from trainables.task import build_task
 
     task = build_task(config.task)
-    sources: dict[str, Source] = {}
-    facts = []
-    verified: set[str] = set()
-    for name, paths in config.data.sets().items():
-        packs = [Pack.open(path) for path in paths]
-        for pack in packs:
-            if pack.path not in verified:
-                pack.verify()
-                task.check_pack(pack)
-                verified.add(pack.path)
-            context = CONTEXTS.get(name, "test")
-            facts.append(
-                DatasetFact(pack.path.rstrip("/").rpartition("/")[2], context, pack.digest, pack.path, len(pack))
-            )
-        sources[name] = Source(packs)
-    _refuse_leaks(sources)
+    sets = config.sets()
+    packs: dict[str, Pack] = {}
+    for path in (path for paths in sets.values() for path in paths):
+        if path not in packs:
+            packs[path] = Pack.open(path)
+            packs[path].verify()
+            task.check_pack(packs[path])
+    sources = {name: Source([packs[path] for path in paths], task.columns) for name, paths in sets.items()}
+    _refuse_leaks(config.data, packs)
     metrics = [f"val/{name}" for name in task.evaluator(torch.device("cpu")).compute()]
     if config.objective.metric not in metrics:
         raise ValueError(f"objective.metric must be one of {', '.join(metrics)}; but got {config.objective.metric!r}")
-
-    def source_facts(name: str) -> SourceFacts | None:
-        source = sources.get(name)
-        return SourceFacts(source.digest, len(source)) if source else None
-
+    facts = {name: SourceFacts(source.digest, len(source)) for name, source in sources.items()}
+    choices: dict[DomainName, dict[str, SourceFacts]] = {}
+    digests: dict[str, str] = {}
+    for domain in DOMAINS:
+        values = config.space.sources(domain)
+        if values is not None:
+            choices[domain] = {value: facts[f"{domain}/{value}"] for value in values}
+            for name, paths in config.data.named(domain).items():
+                digests[f"{domain}.{name}"] = Source([packs[path] for path in paths], task.columns).digest
+    digests |= {name: one.digest for name, one in facts.items() if not (trains(name) and "/" in name)}
     pretrain = config.space.pretrain
     problem = Problem(
         task=config.task,
         training=config.training,
-        real=source_facts("real"),
-        synthetic=source_facts("synthetic"),
+        real=facts.get("real"),
+        synthetic=facts.get("synthetic"),
         rungs=config.budget.evaluations,
         forks=tuple(sorted(pretrain.steps)) if pretrain else (),
         seed=config.seed,
+        choices=choices,
     )
-    return Opened(problem, sources, facts)
+    return Opened(problem, sources, _facts(sources), digests)
 
 
-def _refuse_leaks(sources: dict[str, Source]) -> None:
-    """An evaluation pack that is also trained on makes every number a lie."""
-    training = {pack.digest: name for name in ("real", "synthetic") if name in sources for pack in sources[name].packs}
+def _facts(sources: dict[str, Source]) -> list[DatasetFact]:
+    """Each pack once under each context that it has."""
+    found: dict[tuple[str, str], DatasetFact] = {}
     for name, source in sources.items():
-        for pack in source.packs if name not in ("real", "synthetic") else ():
+        context = "train" if trains(name) else "validation" if name == "val" else "test"
+        for pack in source.packs:
+            fact = DatasetFact(PurePath(pack.path).name, context, pack.digest, pack.path, len(pack))
+            found.setdefault((pack.path, context), fact)
+    return list(found.values())
+
+
+def _refuse_leaks(data: DataConfig, packs: dict[str, Pack]) -> None:
+    """An evaluation pack that is also trained on makes every number a lie."""
+    training = {
+        packs[path].digest: f"{domain}.{name}"
+        for domain in DOMAINS
+        for name, paths in data.named(domain).items()
+        for path in paths
+    }
+    for name, paths in data.evaluation.items():
+        for pack in (packs[path] for path in paths):
             if pack.digest in training:
                 raise ValueError(
                     f"data.{name.replace('/', '.')}: {pack.path} must not be a training pack, but"

@@ -15,7 +15,7 @@ import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from search.config import SlotsConfig
+from search.config import SlotsConfig, trains
 from search.job import Failed, Job, Measured, Outcome
 from trainables.specs import TaskSpec
 from trainables.stage import Stage
@@ -32,7 +32,7 @@ class SlotJob:
     """What every slot of a search is given: the task, the data and where the store is."""
 
     task: TaskSpec
-    sets: dict[str, tuple[str, ...]]  # DataConfig.sets(): absolute pack paths
+    sets: dict[str, tuple[str, ...]]  # SearchConfig.sets(): absolute pack paths
     store: str
     threads: int
     loaders: int
@@ -141,19 +141,22 @@ def make_trainer(what: SlotJob, world_size: int) -> Any:
     """A `trainables.loop.Trainer` over the packs of a search, on this worker's device."""
     import torch
 
-    from datasets import Domain, Pack, Source
+    from datasets import Pack, Source
     from trainables.loop import Trainer
     from trainables.numerics import division, set_deterministic
     from trainables.store import Store
+    from trainables.task import build_task
 
     set_deterministic(what.threads)
     device: torch.device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
     part = division(device, world_size=world_size)
-    sources = {name: Source([Pack.open(path) for path in paths]) for name, paths in what.sets.items()}
-    domains = {Domain.REAL: sources.get("real"), Domain.SYNTHETIC: sources.get("synthetic")}
+    paths = dict.fromkeys(path for group in what.sets.values() for path in group)
+    packs = {path: Pack.open(path) for path in paths}
+    columns = build_task(what.task).columns
+    sources = {name: Source([packs[path] for path in group], columns) for name, group in what.sets.items()}
     return Trainer(
         what.task,
-        {domain: source for domain, source in domains.items() if source is not None},
+        [source for name, source in sources.items() if trains(name)],
         val=sources["val"],
         tests={name.removeprefix("test/"): source for name, source in sources.items() if name.startswith("test/")},
         store_of=lambda namespace: Store(what.store, f"{part}/{namespace}" if namespace else part),

@@ -2,12 +2,12 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-from trainables.recipe import FIELDS, Adaptation, Recipe, Schedule, Share
+from trainables.recipe import DOMAINS, FIELDS, Adaptation, DomainName, Recipe, Schedule, Share, fields, reads
 
 
 class Trial(Protocol):
@@ -92,6 +92,32 @@ Rates = Annotated[
 Steps = Annotated[int, Field(ge=1)]
 
 
+def _union(value: Any) -> str:
+    """A source as recipes name it: `refined`, or `original+refined` for a list of names."""
+    names: list[Any] = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not names or not all(isinstance(name, str) and name and "+" not in name for name in names):
+        raise ValueError(f"must be a source's name, or a list of names for their union, but got {value!r}")
+    if len(set(names)) != len(names):
+        raise ValueError(f"must name each source once, but got {names}")
+    return "+".join(names)
+
+
+def _different(values: tuple[str, ...]) -> tuple[str, ...]:
+    seen: dict[frozenset[str], str] = {}
+    for value in values:
+        other = seen.setdefault(frozenset(value.split("+")), value)
+        if other is not value:
+            raise ValueError(
+                f"must list each union once, but {other!r} and {value!r} are the same sources; take one out"
+            )
+    return values
+
+
+Sources = Annotated[
+    tuple[Annotated[str, BeforeValidator(_union)], ...], AfterValidator(_distinct), AfterValidator(_different)
+]
+
+
 class PretrainSpace(BaseModel):
     """The trunks: finite lists, so that trials can share them."""
 
@@ -102,11 +128,17 @@ class PretrainSpace(BaseModel):
 
 
 class SpaceConfig(BaseModel):
-    """The search space of the search file. A parameter that no schedule of it has is refused, a missing one named."""
+    """The search space of the search file. A parameter that no schedule of it has is refused, a missing one named.
+
+    real_source, synthetic_source  which of a domain's sources a recipe reads, each value a name or a union of names;
+                                   None is all of them, always
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     schedule: Annotated[tuple[Schedule, ...], AfterValidator(_distinct)]
+    real_source: Sources | None = None
+    synthetic_source: Sources | None = None
     adaptation: Annotated[tuple[Adaptation, ...], AfterValidator(_distinct)] | None = None
     real_fraction: Fractions | None = None
     synthetic_fraction: Fractions | None = None
@@ -119,24 +151,38 @@ class SpaceConfig(BaseModel):
         for name in type(self).model_fields:
             if name == "schedule":
                 continue
-            users = [schedule for schedule in self.schedule if name in FIELDS[schedule]]
+            users = [schedule for schedule in self.schedule if name in fields(schedule)]
             given = getattr(self, name) is not None
-            if users and not given:
+            if not given and any(name in FIELDS[schedule] for schedule in users):
                 raise ValueError(f"{name} must be given, since schedule {users[0]!r} needs it, but it is absent")
             if given and not users:
                 raise ValueError(f"{name} is given, but no schedule of {list(self.schedule)} has it; take it out")
         return self
 
-    def readers(self, domain: str) -> list[str]:
-        """The schedules that read images of a domain ("real" or "synthetic")."""
-        return [schedule for schedule in self.schedule if f"{domain}_fraction" in FIELDS[schedule]]
+    def readers(self, domain: DomainName) -> list[str]:
+        """The schedules that read images of a domain."""
+        return [schedule for schedule in self.schedule if reads(schedule, domain)]
+
+    def sources(self, domain: DomainName) -> tuple[str, ...] | None:
+        """The sources of a domain that recipes choose from; None where each reads all."""
+        values: tuple[str, ...] | None = getattr(self, f"{domain}_source")
+        return values
+
+    def ordered(self, order: Mapping[DomainName, Sequence[str]]) -> "SpaceConfig":
+        """The same space, the names of each union in the order of the domain's sources (every name must be there)."""
+        update = {
+            f"{domain}_source": tuple("+".join(sorted(value.split("+"), key=order[domain].index)) for value in values)
+            for domain in DOMAINS
+            if (values := self.sources(domain)) is not None
+        }
+        return self.model_copy(update=update)
 
     def continuous(self) -> str | None:
         """The first parameter that is a range, if one is."""
         return next((name for name in type(self).model_fields if isinstance(getattr(self, name), Range)), None)
 
     def suggest(self, trial: Trial) -> Recipe:
-        """Draws a recipe: the schedule first, then the parameters that it has, in the order of `FIELDS`."""
+        """Draws a recipe: the schedule first, then the parameters that it has, in the order of `fields`."""
         params: dict[str, Any] = {"schedule": trial.suggest_categorical("schedule", self.schedule)}
         for name, values in self._axes(params["schedule"]):
             if isinstance(values, Range):
@@ -159,10 +205,10 @@ class SpaceConfig(BaseModel):
 
     def _axes(self, schedule: Schedule) -> list[tuple[str, Any]]:
         axes: list[tuple[str, Any]] = []
-        for name in FIELDS[schedule]:
+        for name in fields(schedule):
             values = getattr(self, name)
             if isinstance(values, PretrainSpace):
                 axes += [("pretrain.steps", values.steps), ("pretrain.lr", values.lr)]
-            else:
+            elif values is not None:
                 axes.append((name, values))
         return axes

@@ -1,17 +1,22 @@
 """The Optuna study of a search: opened or created, and refused when the search file changed under it."""
 
+import copy
 import json
 import logging
+import os
 import uuid
 import warnings
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
 
 from search.config import ConfigError, SearchConfig
+from trainables.recipe import DOMAINS
 
 # What may differ between two runs of one search: everything else decides whether old and new trials compare.
 _FREE = {"sampler", "slots", "tracking", "store", "data"}  # data is compared by its digests, not by its paths
@@ -21,7 +26,7 @@ def open_study(config: SearchConfig, digests: dict[str, str], folder: Path, *, s
     """The study of a search in `folder`/study.db, with its sampler and, for a grid, every recipe enqueued.
 
     Raises ConfigError when the file's old trials are not comparable with what it says now, naming the field; a search
-    of which nothing was asked yet takes the file as it is now.
+    of which nothing was asked yet takes the file as it is now. Sources that no old trial read may come, go and change.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -32,7 +37,13 @@ def open_study(config: SearchConfig, digests: dict[str, str], folder: Path, *, s
     if not asked_trials(study) and study.user_attrs:
         optuna.delete_study(**what)  # nothing was asked: the file may have become any other
         study = optuna.create_study(**what, direction=direction)
-    _check_comparable(study, config, digests, share=share)
+    now = _identifying(config, digests)
+    _check_comparable(study, config, now, share=share)
+    if "search" not in study.user_attrs:
+        study.set_user_attr("search", json.dumps(now))
+        study.set_user_attr("share", share)
+    elif json.loads(study.user_attrs["search"]) != now:
+        study = _rewritten(study, config, now, folder / "study.db")
     asked = len(asked_trials(study))
     study.sampler = _sampler(config, asked)
     if config.sampler == "grid":
@@ -56,7 +67,7 @@ def num_recipes(config: SearchConfig) -> int:
     return config.budget.trials
 
 
-def asked_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+def asked_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The trials whose recipe is drawn: all but those that only wait in the queue."""
     return [t for t in study.get_trials(deepcopy=False) if t.state is not TrialState.WAITING]
 
@@ -71,13 +82,16 @@ def _sampler(config: SearchConfig, asked: int) -> BaseSampler:
     return RandomSampler(seed=seed)  # a grid's recipes are enqueued, so nothing is sampled
 
 
-def _check_comparable(study: optuna.Study, config: SearchConfig, digests: dict[str, str], *, share: bool) -> None:
+def _identifying(config: SearchConfig, digests: dict[str, str]) -> dict[str, Any]:
+    """Everything of a search by which its trials compare, flat."""
     now = _flatten(config.model_dump(mode="json", exclude=_FREE)) | {f"data.{k}": v for k, v in digests.items()}
     now.pop("budget.trials", None)  # may be raised: only what is missing is done
+    return now
+
+
+def _check_comparable(study: optuna.Study, config: SearchConfig, now: dict[str, Any], *, share: bool) -> None:
     before = study.user_attrs.get("search")
     if before is None:
-        study.set_user_attr("search", json.dumps(now))
-        study.set_user_attr("share", share)
         return
     if study.user_attrs["share"] != share:
         had, asked = ("shared", "--no-share") if study.user_attrs["share"] else ("shared nothing", "--share")
@@ -86,7 +100,7 @@ def _check_comparable(study: optuna.Study, config: SearchConfig, digests: dict[s
             " give another --results folder, and compare"
         )
     old: dict[str, Any] = json.loads(before)
-    changed = sorted(field for field in old.keys() | now.keys() if old.get(field) != now.get(field))
+    changed = _changed(old, now, asked_trials(study))
     if changed:
         field, others = changed[0], len(changed) - 1
         more = f" (and {others} more fields)" if others else ""
@@ -94,6 +108,45 @@ def _check_comparable(study: optuna.Study, config: SearchConfig, digests: dict[s
             f"{field} must stay as it was for the old trials of search {config.name!r} to compare: it was"
             f" {old.get(field)!r} and is {now.get(field)!r}{more}; put it back, or give the search another name"
         )
+
+
+def _changed(old: dict[str, Any], now: dict[str, Any], asked: list[FrozenTrial]) -> list[str]:
+    """The fields that make old trials incomparable. Where the source is varied, what no old trial read does not."""
+    changed = {field for field in old.keys() | now.keys() if old.get(field) != now.get(field)}
+    for domain in DOMAINS:
+        axis, packs = f"space.{domain}_source", {field for field in changed if field.startswith(f"data.{domain}")}
+        if old.get(axis) is None and now.get(axis) is None:
+            continue
+        if old.get(axis) is None or now.get(axis) is None:
+            changed -= packs  # they are told source by source on one side only
+            continue
+        read = {trial.params[f"{domain}_source"] for trial in asked if f"{domain}_source" in trial.params}
+        names = {f"data.{domain}.{name}" for source in read for name in source.split("+")}
+        changed -= packs - names
+        if read <= set(now[axis]):
+            changed.discard(axis)
+    return sorted(changed)
+
+
+def _rewritten(study: optuna.Study, config: SearchConfig, now: dict[str, Any], path: Path) -> optuna.Study:
+    """The study with the sources that may be chosen now, in place of the old one: to Optuna the values of a categorical
+    parameter are fixed for a study. Trials that only waited are left out: the grid enqueues them anew."""
+    values = {f"{domain}_source": config.space.sources(domain) for domain in DOMAINS}
+    domains = {name: CategoricalDistribution(choices) for name, choices in values.items() if choices is not None}
+    fresh = path.with_suffix(".db.new")
+    fresh.unlink(missing_ok=True)
+    storage = RDBStorage(f"sqlite:///{fresh.resolve()}")
+    written = optuna.create_study(storage=storage, study_name=study.study_name, direction=study.direction)
+    for name, value in (study.user_attrs | {"search": json.dumps(now)}).items():
+        written.set_user_attr(name, value)
+    for asked in asked_trials(study):
+        trial = copy.deepcopy(asked)
+        trial.distributions = {name: domains.get(name, known) for name, known in trial.distributions.items()}
+        written.add_trial(trial)
+    storage.remove_session()
+    storage.engine.dispose()
+    os.replace(fresh, path)
+    return optuna.load_study(storage=f"sqlite:///{path.resolve()}", study_name=study.study_name)
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

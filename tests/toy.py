@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from datasets import Domain, Pack, Source
+from datasets import Pack, Source
 from trainables.loop import Trainer
 from trainables.recipe import Recipe
 from trainables.segmentation.spec import SegmentationSpec
@@ -62,7 +62,7 @@ def toy_trainer(packs: Path, store: Path, *, num_workers: int = 0, checkpoint_s:
     stores: Callable[[str], Store] = lambda namespace: Store(str(store), f"division/{namespace}".rstrip("/"))  # noqa: E731
     return Trainer(
         SPEC,
-        {Domain.REAL: sources["real"], Domain.SYNTHETIC: sources["synthetic"]},
+        [sources["real"], sources["synthetic"]],
         val=sources["val"],
         tests={"same": sources["test"]},
         store_of=stores,

@@ -6,14 +6,14 @@ It knows nothing of Ray, Tune or MLflow: it runs in a plain process, which is ho
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from datasets import Domain, DomainRows, Loader, Mix, Source, eval_batches, nested_rows
+from datasets import Domain, DomainRows, Loader, Mix, PackError, Source, eval_batches, nested_rows
 from trainables.adaptation import restart_real_statistics
 from trainables.ranks import Ranks
 from trainables.recipe import digest
@@ -52,7 +52,7 @@ Milestone = Callable[[str, int], None]  # told (stage key, step) whenever a kept
 class Trainer:
     """Trains paths of one search, in one worker of a slot.
 
-    sources      the training data by domain
+    sources      the training data: a stage finds each of its sources by the digest in its rows
     val, tests   the evaluation sets: `val` at every rung, `tests` at the last one only
     store_of     the store of a namespace ("" is shared; anything else shares with nobody)
     num_workers  loader processes; changes no number
@@ -62,7 +62,7 @@ class Trainer:
     def __init__(
         self,
         spec: Any,
-        sources: Mapping[Domain, Source],
+        sources: Iterable[Source],
         *,
         val: Source,
         tests: Mapping[str, Source],
@@ -72,7 +72,7 @@ class Trainer:
         checkpoint_s: float = 30.0,
     ) -> None:
         self.task = build_task(spec)
-        self.sources = dict(sources)
+        self.sources = {source.digest: source for source in sources}
         self.val = val
         self.tests = dict(tests)
         self.store_of = store_of
@@ -260,11 +260,19 @@ class Trainer:
             if rows is not None
         ]
 
+    def _source(self, rows: Rows | DomainRows) -> Source:
+        if rows.digest not in self.sources:
+            raise PackError(
+                f"a worker must have the packs that the search opened, but no source of digest {rows.digest[:12]};"
+                " a pack was replaced since then: run the search again"
+            )
+        return self.sources[rows.digest]
+
     def _loader(self, stage: Stage) -> Loader:
-        mix = Mix(stage.training.batch_size, stage.seed, self._domain_rows(stage), stage.synthetic_share)
+        rows = self._domain_rows(stage)
         return Loader(
-            self.sources,
-            mix,
+            {one.domain: self._source(one) for one in rows},
+            Mix(stage.training.batch_size, stage.seed, rows, stage.synthetic_share),
             self.task.draw if self._augments(stage) else self.task.augment,
             self.task.columns,
             rank=self.ranks.rank,
@@ -284,7 +292,7 @@ class Trainer:
         """The real subset of a stage once, unaugmented, in its seeded order; every rank sees all of it."""
         (rows,) = (rows for rows in self._domain_rows(stage) if rows.domain is Domain.REAL)
         order = np.asarray(rows.rows)
-        source = self.sources[Domain.REAL]
+        source = self._source(rows)
         for chunk in np.array_split(order, math.ceil(len(order) / EVALUATION_BATCH)):
             samples = [self.task.prepare(source.sample(int(row), self.task.columns)) for row in chunk]
             batch = {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}

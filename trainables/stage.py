@@ -5,14 +5,15 @@ no number of loader processes, and not its length, for every length is a prefix 
 rate is a warm-up and then constant). Trials whose paths begin with the same stages share their weights, bit for bit.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from datasets.mix import subset_count
-from trainables.recipe import Adaptation, Recipe, digest
+from trainables.recipe import Adaptation, DomainName, Recipe, digest
 from trainables.specs import TaskSpec
 
 # Part of the store's numerics digest. Bump it with any change of the training numbers that no key holds
@@ -53,7 +54,7 @@ class Training(BaseModel):
 
 @dataclass(frozen=True)
 class SourceFacts:
-    """What a key needs to know of a domain's data: the digest of its packs and how many rows they have."""
+    """What a key needs to know of a source: the digest of its packs and how many rows they have."""
 
     digest: str
     rows: int
@@ -63,8 +64,10 @@ class SourceFacts:
 class Problem:
     """What a search holds fixed: the task, the data it may use, the training defaults and the lengths.
 
+    real, synthetic  what recipes read that name no source of the domain: all of its packs
     rungs  steps of the last stage at which it is evaluated, ascending; the last one is its length
     forks  the lengths that an earlier stage may have, ascending: paths may leave a trunk at each of them
+    choices  what recipes read that name a source, by domain and by that name: {"real": {"original+refined": ...}}
     """
 
     task: TaskSpec
@@ -74,6 +77,7 @@ class Problem:
     rungs: tuple[int, ...]
     forks: tuple[int, ...] = ()
     seed: int = 0
+    choices: Mapping[DomainName, Mapping[str, SourceFacts]] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -89,22 +93,24 @@ class Problem:
         }
 
     def _rows(self, recipe: Recipe) -> tuple["Rows | None", "Rows | None"]:
-        return _select("real", self.real, recipe.real_fraction), _select(
-            "synthetic", self.synthetic, recipe.synthetic_fraction
-        )
+        return self._select("real", self.real, recipe), self._select("synthetic", self.synthetic, recipe)
 
-
-def _select(domain: str, facts: SourceFacts | None, fraction: float | None) -> "Rows | None":
-    if fraction is None:
-        return None
-    if facts is None:
-        raise ValueError(f"data.{domain} must name a pack for recipes that read {domain} images, but it is absent")
-    return Rows(digest=facts.digest, total=facts.rows, count=subset_count(facts.rows, fraction))
+    def _select(self, domain: DomainName, united: SourceFacts | None, recipe: Recipe) -> "Rows | None":
+        source, fraction = getattr(recipe, f"{domain}_source"), getattr(recipe, f"{domain}_fraction")
+        if fraction is None:
+            return None
+        if source is None and united is None:
+            raise ValueError(f"data.{domain} must name a pack for recipes that read {domain} images, but it is absent")
+        facts = united if source is None else self.choices.get(domain, {}).get(source)
+        if facts is None:
+            known = ", ".join(self.choices.get(domain, {})) or "none"
+            raise ValueError(f"{domain}_source must be a source of the search, one of {known}, but got {source!r}")
+        return Rows(digest=facts.digest, total=facts.rows, count=subset_count(facts.rows, fraction))
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A nested subset of one domain: the first `count` of `total` rows in the order that (seed, digest) fixes."""
+    """A nested subset of one source: the first `count` of `total` rows in the order that (seed, digest) fixes."""
 
     digest: str
     total: int

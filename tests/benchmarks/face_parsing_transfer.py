@@ -47,7 +47,6 @@ def train_and_test(renders: "Source", photographs: "Source", given: argparse.Nam
     """The metrics after `given.steps` steps on `renders`: "val/iou/nose" on `photographs`, "test/renders/iou/nose"."""
     import torch
 
-    from datasets import Domain
     from trainables.loop import Trainer
     from trainables.numerics import set_deterministic
     from trainables.recipe import Recipe
@@ -64,7 +63,7 @@ def train_and_test(renders: "Source", photographs: "Source", given: argparse.Nam
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             spec,
-            {Domain.SYNTHETIC: renders},
+            [renders],
             val=photographs,
             tests={"renders": renders},
             store_of=lambda namespace: Store(folder, "benchmark"),

@@ -258,6 +258,29 @@ def test_packs_that_differ_are_refused_by_name(face_pack, tmp_path):
     assert Source([small, more]).columns == ("image", "segmentation", "id")
 
 
+def test_packs_need_to_agree_only_in_the_columns_that_are_asked_for(face_pack, tmp_path):
+    """Sets that were unified for one task: another class table, depth in two precisions, columns that one lacks."""
+    first = face_pack("first", 2)
+    sample = first.sample(0)
+    depths = {"half": np.zeros((4, 4), np.float16), "single": np.zeros((4, 4), np.float32)}
+    half, single = (
+        write_pack(tmp_path / name, [{**sample, "depth": depth}], source={}, classes=[name])
+        for name, depth in depths.items()
+    )
+    with pytest.raises(ValueError, match="single: classes must be"):
+        Source([half, single])
+    source = Source([half, single, first], ["image"])
+    assert (source.columns, source.classes, len(source)) == (("image",), None, 4)
+    assert list(source.sample(3)) == ["image"]
+    np.testing.assert_array_equal(source.sample(0)["image"], sample["image"])
+    with pytest.raises(ValueError, match=r"single: column .depth. must be float16\[4, 4\] as in .*half, but is"):
+        Source([half, single], ["image", "depth"])
+    with pytest.raises(ValueError, match="first: must have column 'depth', but has image, segmentation, id"):
+        Source([half, first], ["image", "depth"])
+    assert Source([first], ["image"]).digest == Source([first]).digest
+    assert Source([first], ["image"]).classes == first.manifest.classes
+
+
 KNOWN_ROWS = [14, 18, 0, 10, 106, 101, 111, 108]
 KNOWN_SEEDS = [3421258728, 4219968401, 3368654462, 1418072615, 1728707011, 468850772, 2083789623, 2324108322]
 KNOWN_SUBSET = [0, 18, 6, 7, 4, 3]

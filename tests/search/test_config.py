@@ -35,7 +35,7 @@ def put(field: str, value: Any) -> Any:
 
 def test_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
     config = load(write(tmp_path))
-    assert config.data.sets() == {
+    assert config.sets() == {
         "real": (str(tmp_path / "packs/real"),),
         "synthetic": (str(tmp_path / "packs/synthetic"),),
         "val": (str(tmp_path / "packs/val"),),
@@ -45,7 +45,7 @@ def test_paths_are_meant_from_the_files_folder(tmp_path: Path) -> None:
 
 def test_a_source_may_be_several_packs_and_a_uri_stays(tmp_path: Path) -> None:
     config = load(write(tmp_path, put("data.real", {"a": ["x", "s3://bucket/y"], "b": "/z"})))
-    assert config.data.sets()["real"] == (str(tmp_path / "x"), "s3://bucket/y", "/z")
+    assert config.sets()["real"] == (str(tmp_path / "x"), "s3://bucket/y", "/z")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from datasets import Domain, Source, nested_rows
+from datasets import Source, nested_rows
 from tests.toy import RECIPES, RUNGS, toy_problem, toy_trainer
 from trainables.adaptation import domains
 from trainables.loop import Interrupted, Report, Trainer
@@ -46,9 +46,10 @@ class Recording(Source):
 
 def recorded(trainer: Trainer) -> dict[str, Recording]:
     """Puts recording sources in place of a trainer's: real, synthetic, val, test."""
-    sources = {domain.name.lower(): Recording(source) for domain, source in trainer.sources.items()}
+    training = zip(("real", "synthetic"), trainer.sources.values(), strict=True)
+    sources = {name: Recording(source) for name, source in training}
+    trainer.sources = {source.digest: source for source in sources.values()}
     sources |= {"val": Recording(trainer.val), "test": Recording(trainer.tests["same"])}
-    trainer.sources = {Domain.REAL: sources["real"], Domain.SYNTHETIC: sources["synthetic"]}
     trainer.val, trainer.tests = sources["val"], {"same": sources["test"]}
     return sources
 
@@ -125,8 +126,10 @@ def test_real_bn_restarts_the_statistics_at_the_fork(toy_packs: Path, tmp_path: 
         module.train(isinstance(module, nn.BatchNorm2d))  # and no dropout
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
-    order = nested_rows(24, 24, seed=last.stage.seed, digest=trainer.sources[Domain.REAL].digest)
-    samples = [trainer.task.prepare(trainer.sources[Domain.REAL].sample(int(row))) for row in order]
+    assert last.stage.real is not None
+    source = trainer.sources[last.stage.real.digest]
+    order = nested_rows(24, 24, seed=last.stage.seed, digest=source.digest)
+    samples = [trainer.task.prepare(source.sample(int(row))) for row in order]
     with torch.no_grad():
         trainer.task.loss(model, {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]})
 
