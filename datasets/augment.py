@@ -11,6 +11,7 @@ Two things of albumentations 2.0.8 are worked around here, and tests hold them:
 
 import os
 import random
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -22,7 +23,6 @@ import numpy as np
 from scipy.special import ndtri
 
 IGNORE = 255
-EYES = (2, 3)  # eye_left and eye_right of the nine common classes: the image's sides, so a flip swaps them
 
 
 def seeded(transform: A.Compose, seed: int) -> A.Compose:
@@ -36,7 +36,7 @@ def seeded(transform: A.Compose, seed: int) -> A.Compose:
     return transform
 
 
-def face_parsing_transform(resolution: int, num_classes: int) -> A.Compose:
+def face_parsing_transform(resolution: int, pairs: Sequence[tuple[int, int]]) -> A.Compose:
     """The training augmentation of face parsing: call it with `image=` and `segmentation=`, after `seeded`.
 
     In:  image uint8 [R, R, 3] RGB, segmentation uint8 [R, R] class ids or 255. Out: the same names, types and shapes.
@@ -47,14 +47,12 @@ def face_parsing_transform(resolution: int, num_classes: int) -> A.Compose:
     known about it, and background would teach that background is black.
 
     resolution   R: blur is measured in pixels of a 256-pixel image and scaled to R
-    num_classes  must be 9: the flip swaps the eyes of the nine common classes and knows of no other pairs
+    pairs        labels of the image's two sides (eye_left and eye_right), which a flip exchanges
     """
-    if num_classes != 9:
-        raise ValueError(f"the face-parsing flip knows the nine common classes, but got num_classes={num_classes}")
     scale = resolution / 256
     return A.Compose(
         [
-            FaceFlip(p=0.5),
+            LabelFlip(pairs, p=0.5),
             A.Affine(
                 scale=(0.75, 1.25),
                 keep_ratio=True,
@@ -74,14 +72,18 @@ def face_parsing_transform(resolution: int, num_classes: int) -> A.Compose:
     )
 
 
-class FaceFlip(A.HorizontalFlip):
-    """A horizontal flip after which the left eye is still the one on the left: mask classes 2 and 3 change places."""
+class LabelFlip(A.HorizontalFlip):
+    """A horizontal flip after which the left eye is still the one on the left: the labels of `pairs` change places."""
 
-    SWAP = np.arange(256, dtype=np.uint8)
-    SWAP[list(EYES)] = EYES[::-1]
+    def __init__(self, pairs: Sequence[tuple[int, int]], p: float) -> None:
+        super().__init__(p=p)
+        self.pairs = tuple(pairs)
+        self.table = np.arange(256, dtype=np.uint8)
+        for one, other in self.pairs:
+            self.table[[one, other]] = other, one
 
     def apply_to_mask(self, mask: np.ndarray, **params: Any) -> np.ndarray:
-        return cv2.LUT(self.apply(mask, **params), self.SWAP)
+        return cv2.LUT(self.apply(mask, **params), self.table)
 
 
 class GaussianNoise(A.ImageOnlyTransform):

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.augment import FaceFlip, GaussianNoise
+from datasets.augment import GaussianNoise, LabelFlip
 
 GREY = (0.299, 0.587, 0.114)  # BT.601's luma, as cv2.COLOR_RGB2GRAY
 
@@ -54,7 +54,7 @@ class Op(Protocol):
 
 
 class Flip:
-    """HorizontalFlip, VerticalFlip, and FaceFlip, which also exchanges classes."""
+    """HorizontalFlip, VerticalFlip, and LabelFlip, which also exchanges labels."""
 
     size = 0
 
@@ -177,8 +177,8 @@ def op_of(transform: Any) -> Op | None:
         return Flip(-1)
     if kind is A.VerticalFlip:
         return Flip(-2)
-    if kind is FaceFlip:
-        return Flip(-1, FaceFlip.SWAP)
+    if kind is LabelFlip:
+        return Flip(-1, transform.table)
     if kind is A.Affine:
         plain = (transform.interpolation, transform.mask_interpolation, transform.border_mode, transform.fit_output)
         fills = (transform.fill, transform.fill_mask)

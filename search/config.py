@@ -174,6 +174,11 @@ class SearchConfig(Frozen):
                     f"data.{domain} names packs, but no schedule of space.schedule reads them; take them out"
                 )
             self._check_sources(domain)
+        if self.training.lr_schedule == "poly" and len(self.budget.evaluations) > 1:
+            raise ValueError(
+                f"budget.rungs must be left out with training.lr_schedule poly, whose end counts alone, but got"
+                f" {list(self.budget.rungs)}"
+            )
         if self.sampler == "grid" and (name := self.space.continuous()):
             raise ValueError(
                 f"space.{name} must be a list for sampler grid, but got a range; list the values, or use tpe"
@@ -225,7 +230,10 @@ def load(path: str | Path) -> SearchConfig:
         config = SearchConfig.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{path}: {explain(error, SearchConfig)}") from None
-    config = _resolve(config, path.resolve().parent)
+    try:
+        config = _resolve(config, path.resolve().parent)
+    except ValueError as error:
+        raise ConfigError(f"{path}: task.pretrained: {error}") from None
     if config.store:
         _check_store(path, config.store)
     return config
@@ -246,8 +254,8 @@ def _check_store(path: Path, store: str) -> None:
 
 
 def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
-    """The same search with every path absolute, relative ones being meant from the search file's folder, and the names
-    of each union in the order of `data`."""
+    """The same search with every path absolute, relative ones being meant from the search file's folder, the names of
+    each union in the order of `data`, and published weights identified (ValueError when they cannot be read)."""
 
     def absolute(path: str) -> str:
         return path if "://" in path else str((folder / Path(path).expanduser()).resolve())
@@ -264,4 +272,7 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
     )
     store = absolute(config.store) if config.store else None
     space = config.space.ordered({domain: tuple(getattr(data, domain)) for domain in DOMAINS})
-    return config.model_copy(update={"data": resolved, "space": space, "store": store})
+    task = config.task
+    if task.pretrained is not None:
+        task = task.model_copy(update={"pretrained": task.pretrained.identified(folder)})
+    return config.model_copy(update={"data": resolved, "space": space, "store": store, "task": task})

@@ -47,6 +47,8 @@ def open_problem(config: SearchConfig) -> Opened:
     from trainables.task import build_task
 
     task = build_task(config.task)
+    if config.task.pretrained is not None:
+        task.initialise(task.build_model(), config.seed)  # says now what every slot would find out
     sets = config.sets()
     packs: dict[str, Pack] = {}
     for path in (path for paths in sets.values() for path in paths):

@@ -221,7 +221,8 @@ class Trainer:
         return self.ranks.broadcast(found)
 
     def _evaluation_key(self, source: Source) -> str:
-        return digest([source.digest, self.task.metric_version, "real"])[:16]
+        options = self.task.spec.model_dump(mode="json", include=set(self.task.spec.evaluation_fields))
+        return digest([source.digest, self.task.metric_version, options, "real"])[:16]
 
     def _evaluate(self, store: Store, run: Run, source: Source) -> Evaluation:
         """Evaluates a run on a whole set, and stores what it measured."""

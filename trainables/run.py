@@ -3,6 +3,7 @@
 `state()` is one literal dict that holds all that a resume needs; a run restored from it goes on with the same bits.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from typing import Any
@@ -17,6 +18,7 @@ from trainables.stage import Stage
 from trainables.task import Batch, Task
 
 CHECK_EVERY = 10  # steps between looks at the NaN guard: a look waits for the device
+POLY = 0.9  # the power of the polynomial decay (METHODS 1.4)
 LOSS_DECAY = 0.98  # of the running average of the training loss (reported, never trained on)
 
 
@@ -48,10 +50,7 @@ class Run:
         self._parallel: nn.Module = self.model
         if ranks.world_size > 1:
             self._parallel = DistributedDataParallel(self.model, device_ids=on_gpu)
-        training = stage.training
-        self._optimizer = torch.optim.SGD(
-            self.model.parameters(), lr=stage.lr, momentum=training.momentum, weight_decay=training.weight_decay
-        )
+        self._optimizer = _optimizer(self.model, stage, task.lr_factors)
         self._parameters = list(self.model.parameters())
         pairs = list(zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True))
         self._floats = [(mean, value) for mean, value in pairs if mean.is_floating_point()]
@@ -106,10 +105,8 @@ class Run:
     def train_step(self, batch: Batch, *, seed: int) -> None:
         """One optimizer step. Everything torch draws in it comes from `seed`."""
         torch.manual_seed(seed)
-        warmup = self.stage.training.warmup
-        rate = self.stage.lr * min(1.0, (self.step + 1) / warmup) if warmup else self.stage.lr
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self._rate() * group["factor"]
         with self.autocast(), domains(self.model, batch["domain"]):
             loss = self.task.loss(self._parallel, batch)["total"]
         self._optimizer.zero_grad(set_to_none=True)
@@ -123,6 +120,12 @@ class Run:
         self.step += 1
         if self.step % CHECK_EVERY == 0:
             self.check_finite()
+
+    def _rate(self) -> float:
+        """The learning rate of the next step, before the factors of parts of the model."""
+        warmup, horizon = self.stage.training.warmup, self.stage.horizon
+        rate = self.stage.lr * min(1.0, (self.step + 1) / warmup) if warmup else self.stage.lr
+        return rate * (1 - self.step / horizon) ** POLY if horizon else rate
 
     def is_finite(self) -> bool:
         """Whether every step so far was finite. Waits for the device."""
@@ -156,3 +159,27 @@ class Run:
         for mean, value in self._integers:
             mean.copy_(value)
         self._loss_average.lerp_(loss.double(), 1 - LOSS_DECAY)
+
+
+def _optimizer(model: nn.Module, stage: Stage, factors: Mapping[str, float]) -> torch.optim.Optimizer:
+    """The optimizer of a stage, one group of parameters for each learning rate.
+
+    Raises ValueError for a prefix of `factors` that no parameter has.
+    """
+    groups: dict[float, list[nn.Parameter]] = {}
+    found = set()
+    for name, parameter in model.named_parameters():
+        prefixes = [prefix for prefix in factors if name.startswith(prefix)]
+        found.update(prefixes)
+        groups.setdefault(factors[max(prefixes, key=len)] if prefixes else 1.0, []).append(parameter)
+    if absent := [prefix for prefix in factors if prefix not in found]:
+        raise ValueError(f"lr_factors must be of parts of {type(model).__name__}, but it has no {absent[0]!r}")
+    parts = [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+    training = stage.training
+    match training.optimizer:
+        case "sgd":
+            return torch.optim.SGD(parts, lr=stage.lr, momentum=training.momentum, weight_decay=training.weight_decay)
+        case "adam":
+            return torch.optim.Adam(parts, lr=stage.lr, weight_decay=training.weight_decay)
+        case "rmsprop":
+            return torch.optim.RMSprop(parts, lr=stage.lr, weight_decay=training.weight_decay)

@@ -1,7 +1,7 @@
 """Stage: one stretch of training with one set of conditions, and the path of stages that a recipe is.
 
 The key of a stage is a digest of exactly what changes its weights, and of nothing else: no path, no log option,
-no number of loader processes, and not its length, for every length is a prefix of every longer one (the learning
+no number of loader processes, and not its length, for every length is a prefix of every longer one (where the learning
 rate is a warm-up and then constant). Trials whose paths begin with the same stages share their weights, bit for bit.
 """
 
@@ -25,7 +25,11 @@ class Training(BaseModel):
     """What every stage of a search has in common.
 
     batch_size    samples a step, over all workers together
-    momentum, weight_decay   of SGD; weight decay on every parameter (METHODS 1.4)
+    optimizer     "sgd", "adam" or "rmsprop" (alpha 0.99)
+    momentum      of SGD (adam and rmsprop have none)
+    weight_decay  on every parameter (METHODS 1.4), added to the gradient
+    lr_schedule   after the warm-up: "constant", or "poly", lr (1 - step / length) ^ 0.9, which knows its end: such a
+                  stage is another one for each length, and a search with it has no rungs
     warmup        steps of linear warm-up, at the beginning of each stage
     clip_norm     largest global L2 norm of the gradients
     ema_decay     d of the weights' moving average: decay at step t is min(d, (1 + t) / (10 + t))
@@ -38,9 +42,10 @@ class Training(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     batch_size: int = Field(default=16, ge=2)
-    optimizer: Literal["sgd"] = "sgd"
+    optimizer: Literal["sgd", "adam", "rmsprop"] = "sgd"
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
+    lr_schedule: Literal["constant", "poly"] = "constant"
     warmup: int = Field(default=20, ge=0)
     clip_norm: float = Field(default=5.0, gt=0)
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
@@ -130,6 +135,7 @@ class Stage:
     """One stretch of training. Every field changes the weights.
 
     start       the checkpoint it forks from; None starts from the seed's initial weights
+    horizon     its length where the learning rate falls towards its end; None where every length is a prefix of longer
     conversion  what the fork does to the weights: "real_bn" restarts the normalisation statistics by a seeded pass
                 over the real subset (DESIGN 4, rule 5); "none" takes them as they are
     adaptation  of the model while it trains; "none" wherever a stage sees one domain
@@ -137,6 +143,7 @@ class Stage:
     """
 
     start: Checkpoint | None
+    horizon: int | None
     conversion: Literal["none", "real_bn"]
     task: TaskSpec
     real: Rows | None
@@ -151,8 +158,9 @@ class Stage:
         """The fields as plain values, in the form that the key digests."""
         return {
             "start": vars(self.start) if self.start else None,
+            "horizon": self.horizon,
             "conversion": self.conversion,
-            "task": self.task.model_dump(mode="json"),
+            "task": self.task.model_dump(mode="json", exclude=set(self.task.evaluation_fields)),
             "real": vars(self.real) if self.real else None,
             "synthetic": vars(self.synthetic) if self.synthetic else None,
             "synthetic_share": self.synthetic_share,
@@ -199,7 +207,7 @@ def path_of(recipe: Recipe, problem: Problem, replicate: int) -> Path:
     real, synthetic = problem._rows(recipe)
     seed = problem.seed + replicate
 
-    def stage(lr: float, start: Leg | None = None, **what: Any) -> Stage:
+    def stage(lr: float, length: int, start: Leg | None = None, **what: Any) -> Stage:
         fields: dict[str, Any] = {
             "conversion": "none",
             "real": None,
@@ -209,6 +217,7 @@ def path_of(recipe: Recipe, problem: Problem, replicate: int) -> Path:
         }
         return Stage(
             start=start.checkpoint if start else None,
+            horizon=length if problem.training.lr_schedule == "poly" else None,
             task=problem.task,
             training=problem.training,
             lr=lr,
@@ -222,9 +231,9 @@ def path_of(recipe: Recipe, problem: Problem, replicate: int) -> Path:
 
     match recipe.schedule:
         case "real_only":
-            return (last(stage(recipe.lr, real=real)),)
+            return (last(stage(recipe.lr, problem.steps, real=real)),)
         case "synthetic_only":
-            return (last(stage(recipe.lr, synthetic=synthetic), trunk=True),)
+            return (last(stage(recipe.lr, problem.steps, synthetic=synthetic), trunk=True),)
         case "mixed":
             assert real is not None
             assert synthetic is not None
@@ -232,15 +241,21 @@ def path_of(recipe: Recipe, problem: Problem, replicate: int) -> Path:
             if share == "natural":
                 share = synthetic.count / (synthetic.count + real.count)
             mixed = stage(
-                recipe.lr, real=real, synthetic=synthetic, synthetic_share=share, adaptation=recipe.adaptation
+                recipe.lr,
+                problem.steps,
+                real=real,
+                synthetic=synthetic,
+                synthetic_share=share,
+                adaptation=recipe.adaptation,
             )
             return (last(mixed),)
         case "finetune":
             assert recipe.pretrain is not None
             length = recipe.pretrain.steps
             keep = tuple(sorted({length, *(step for step in (*problem.forks, *problem.rungs) if step < length)}))
-            trunk = Leg(stage(recipe.pretrain.lr, synthetic=synthetic), length, keep)
-            return (trunk, last(stage(recipe.lr, start=trunk, conversion=recipe.adaptation, real=real)))
+            trunk = Leg(stage(recipe.pretrain.lr, length, synthetic=synthetic), length, keep)
+            fork = stage(recipe.lr, problem.steps, start=trunk, conversion=recipe.adaptation, real=real)
+            return (trunk, last(fork))
 
 
 def steps_alone(paths: list[Path]) -> int:

@@ -39,6 +39,7 @@ class Task(Protocol):
     """One case study. Stateless: everything is a function of its spec, so two instances of one spec are equal."""
 
     spec: TaskSpec
+    lr_factors: Mapping[str, float]  # on the stage's learning rate, for parameters whose name has the prefix
     columns: tuple[str, ...]  # of a pack, needed for training and evaluation
     metric_version: int  # bumped with any change of a metric's numbers; part of an evaluation's key
 

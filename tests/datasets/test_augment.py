@@ -5,9 +5,10 @@ import random
 import albumentations as A
 import cv2
 import numpy as np
-import pytest
 
-from datasets.augment import FaceFlip, GaussianNoise, face_parsing_transform, seeded
+from datasets.augment import GaussianNoise, LabelFlip, face_parsing_transform, seeded
+
+EYES = [(2, 3)]
 
 
 def sample(size=64, seed=0):
@@ -24,7 +25,7 @@ def augmented(transform, seed, **data):
 
 
 def test_shapes_and_types_stay_for_every_transform():
-    transform = face_parsing_transform(64, 9)
+    transform = face_parsing_transform(64, EYES)
     for one in transform.transforms:
         one.p = 1.0
     truth = sample()
@@ -40,17 +41,17 @@ def test_shapes_and_types_stay_for_every_transform():
 
 
 def test_the_result_depends_on_the_seed_alone():
-    transform = face_parsing_transform(64, 9)
+    transform = face_parsing_transform(64, EYES)
     first = {seed: augmented(transform, seed) for seed in range(30)}
     assert len(set(first.values())) == 30
-    fresh = face_parsing_transform(64, 9)
+    fresh = face_parsing_transform(64, EYES)
     for seed in (29, 3, 17, 3):
         fresh(**sample(seed=5))  # draws that are not seeded, and another input, leave no trace
         assert augmented(fresh, seed) == first[seed]
 
 
 def test_no_global_generator_is_touched_or_read():
-    transform = face_parsing_transform(64, 9)
+    transform = face_parsing_transform(64, EYES)
     for one in transform.transforms:
         one.p = 1.0
 
@@ -72,7 +73,7 @@ def test_no_global_generator_is_touched_or_read():
 
 
 def test_opencv_threads_do_not_show():
-    transform = face_parsing_transform(64, 9)
+    transform = face_parsing_transform(64, EYES)
     threads = cv2.getNumThreads()
     many = [augmented(transform, seed) for seed in range(20)]
     try:
@@ -84,7 +85,9 @@ def test_opencv_threads_do_not_show():
 
 def test_transforms_are_drawn_independently():
     """albumentations' own seeding gives each transform the same numbers; here flips and noise must not go together."""
-    both = A.Compose([FaceFlip(p=0.5), GaussianNoise((20, 20), p=0.5)], additional_targets={"segmentation": "mask"})
+    both = A.Compose(
+        [LabelFlip(EYES, p=0.5), GaussianNoise((20, 20), p=0.5)], additional_targets={"segmentation": "mask"}
+    )
     truth = sample()
     counts = np.zeros((2, 2), int)
     for seed in range(400):
@@ -96,7 +99,7 @@ def test_transforms_are_drawn_independently():
 
 
 def test_a_flip_swaps_the_eyes_and_nothing_else():
-    flip = A.Compose([FaceFlip(p=1.0)], additional_targets={"segmentation": "mask"})
+    flip = A.Compose([LabelFlip(EYES, p=1.0)], additional_targets={"segmentation": "mask"})
     truth = sample()
     labels = truth["segmentation"].copy()
     labels[0, :3] = 255
@@ -115,7 +118,7 @@ def test_the_left_eye_stays_left_and_the_mask_stays_on_the_image():
     labels[22:30, 18:28] = 2
     labels[22:30, 36:46] = 3
     image = np.repeat((labels == 1)[..., None] * 80 + (labels >= 2)[..., None] * 200, 3, axis=2).astype(np.uint8)
-    transform = face_parsing_transform(64, 9)
+    transform = face_parsing_transform(64, EYES)
     transform.transforms = transform.transforms[:2]  # flip and affine
     for seed in range(50):
         out = seeded(transform, seed)(image=image, segmentation=labels)
@@ -133,8 +136,3 @@ def test_noise_has_the_deviation_it_was_asked_for():
     assert abs(out.mean() - 128) < 0.2
     assert abs(out.std() - 8) < 0.15
     assert seeded(noise, 0)(image=np.full_like(grey, 255))["image"].min() > 200  # saturates, does not wrap
-
-
-def test_other_class_counts_are_refused():
-    with pytest.raises(ValueError, match="nine common classes, but got num_classes=19"):
-        face_parsing_transform(64, 19)

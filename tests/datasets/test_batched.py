@@ -10,11 +10,12 @@ import pytest
 import torch
 from scipy import ndimage
 
-from datasets.augment import FaceFlip, GaussianNoise, face_parsing_transform, seeded
+from datasets.augment import GaussianNoise, LabelFlip, face_parsing_transform, seeded
 from datasets.batched import DRAWN, Batched
 from datasets.pixel_ops import Planes, turned
 
 CPU = torch.device("cpu")
+EYES = [(2, 3)]
 
 
 def sample(size=64, seed=0):
@@ -45,7 +46,7 @@ def certain(transform):
     return transform
 
 
-PIPELINE = face_parsing_transform(256, 9).transforms  # blurs of up to 1.5 pixels
+PIPELINE = face_parsing_transform(256, EYES).transforms  # blurs of up to 1.5 pixels
 STEPS = {type(one).__name__: one for one in PIPELINE[:-1]}  # all but noise, whose stream is another
 
 
@@ -67,10 +68,10 @@ def test_pixels_are_those_of_albumentations(name):
 
 
 def test_the_numbers_drawn_are_those_of_albumentations():
-    transform = face_parsing_transform(64, 9)
-    batched = Batched(face_parsing_transform(64, 9))
+    transform = face_parsing_transform(64, EYES)
+    batched = Batched(face_parsing_transform(64, EYES))
     assert batched.on_host == ()
-    assert batched.on_device == ("FaceFlip", "Affine", "ColorJitter", "GaussianBlur", "GaussianNoise")
+    assert batched.on_device == ("LabelFlip", "Affine", "ColorJitter", "GaussianBlur", "GaussianNoise")
     applied = np.zeros(5, int)
     for seed in range(200):
         drawn = batched.draw(sample(), seed)[DRAWN]
@@ -149,7 +150,7 @@ def test_noise_is_normal_and_a_function_of_its_seed():
 
 @pytest.mark.parametrize("size", [64, 37])
 def test_the_bits_of_a_sample_do_not_depend_on_its_neighbours(size):
-    transform = face_parsing_transform(size, 9)
+    transform = face_parsing_transform(size, EYES)
     for one in transform.transforms:
         one.p = 0.8
     pairs = [(sample(size, seed), seed) for seed in range(12)]
@@ -163,7 +164,7 @@ def test_the_bits_of_a_sample_do_not_depend_on_its_neighbours(size):
 
 
 def test_threads_and_global_generators_do_not_show():
-    transform = face_parsing_transform(64, 9)
+    transform = face_parsing_transform(64, EYES)
     pairs = [(sample(64, seed), seed) for seed in range(8)]
     torch.manual_seed(0)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
@@ -178,11 +179,11 @@ def test_threads_and_global_generators_do_not_show():
 
 
 def test_what_is_not_known_stays_in_the_loader_with_all_before_it():
-    flip, jitter = FaceFlip(p=0.5), A.ColorJitter(p=0.5)
+    flip, jitter = LabelFlip(EYES, p=0.5), A.ColorJitter(p=0.5)
     dropout = A.CoarseDropout(p=0.5)
-    assert Batched(piped(dropout, flip, jitter)).on_device == ("FaceFlip", "ColorJitter")
+    assert Batched(piped(dropout, flip, jitter)).on_device == ("LabelFlip", "ColorJitter")
     split = Batched(piped(flip, A.OneOf([dropout, A.ToGray(p=1)], p=0.5), jitter))
-    assert (split.on_host, split.on_device) == (("FaceFlip", "OneOf"), ("ColorJitter",))
+    assert (split.on_host, split.on_device) == (("LabelFlip", "OneOf"), ("ColorJitter",))
     assert Batched(piped(flip, jitter, dropout)).on_device == ()
     for other in (
         A.Affine(border_mode=cv2.BORDER_REFLECT),
@@ -209,7 +210,7 @@ def test_what_is_not_known_stays_in_the_loader_with_all_before_it():
 
 
 def test_other_columns_pass_and_a_pickled_pipeline_is_the_same():
-    batched = Batched(face_parsing_transform(64, 9))
+    batched = Batched(face_parsing_transform(64, EYES))
     again = pickle.loads(pickle.dumps(batched))
     one, seed = sample(), 3
     drawn = batched.draw(one, seed)

@@ -12,7 +12,7 @@ from datasets import Domain, DomainRows, Loader, Mix, Source, eval_batches
 from datasets.augment import face_parsing_transform, seeded
 
 COLUMNS = ("image", "segmentation")
-TRANSFORM = face_parsing_transform(16, 9)
+TRANSFORM = face_parsing_transform(16, [(2, 3)])
 
 
 def augment(sample, seed):

@@ -52,6 +52,9 @@ def test_a_source_may_be_several_packs_and_a_uri_stays(tmp_path: Path) -> None:
     ("field", "value", "says"),
     [
         ("budgett", 1, "unknown key 'budgett'; did you mean 'budget'?"),
+        ("training.lr_schedule", "poly", "budget.rungs must be left out with training.lr_schedule poly"),
+        ("task.pretrained", "no.pth", "no.pth: must be a file of published weights, but: No such file or directory"),
+        ("task.output_stride", 16, "task: output_stride must be 8 for drn_d_22, but got 16"),
         ("budget.trails", 1, "unknown key 'budget.trails'; did you mean 'budget.trials'?"),
         ("space.lrs", [1.0], "unknown key 'space.lrs'; did you mean 'space.lr'?"),
         ("budget.steps", "many", "budget.steps: must be a valid integer"),

@@ -32,11 +32,11 @@ EXACT: dict[str, Any] = {
     "step_seeds": [799584235206268460, 286148436298156391],
     "initial_weights": "f045cddaf7d3198c554e989812af87bd",
     "stages": {
-        "real": "40abd07617bb33531b4f2c45816a7ef6",
-        "synthetic": "bcdf771f85010734d3a5ee52b7e46db4",
-        "mixed": "791863dfe509250747e8d96212ab45dd",
-        "finetune": "cf8c25ab369b926d1c8c44a44a980a28",
-        "finetune real_bn": "59f4b092d2d1ea88a515af1602fe5643",
+        "real": "10fc89c05ec22a705fce773dc3b5a6a7",
+        "synthetic": "00f4bd4d96db30b1e09012d80a6477b1",
+        "mixed": "10e937779b2081111b5056ee55d4e48f",
+        "finetune": "eece359a84f7c5099d9827ffef303853",
+        "finetune real_bn": "2eaca8f34991f1e55d80246d8cdf9628",
     },
 }
 

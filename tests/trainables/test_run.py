@@ -3,7 +3,7 @@
 import io
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -41,6 +41,9 @@ class SmallTask:
 
     spec = SPEC
 
+    def __init__(self, lr_factors: Mapping[str, float] | None = None) -> None:
+        self.lr_factors = lr_factors or {}
+
     def build_model(self) -> nn.Module:
         return Small()
 
@@ -66,7 +69,14 @@ TASK: Any = SmallTask()
 def stage(**given: Any) -> Stage:
     training = TRAINING.model_copy(update=given.pop("training", {}))
     rows = Rows("d" * 64, 10, 10)
-    fields: dict[str, Any] = {"start": None, "conversion": "none", "task": SPEC, "real": rows, "synthetic": rows}
+    fields: dict[str, Any] = {
+        "start": None,
+        "horizon": None,
+        "conversion": "none",
+        "task": SPEC,
+        "real": rows,
+        "synthetic": rows,
+    }
     fields |= {"synthetic_share": 0.5, "adaptation": "none", "training": training, "lr": 0.3, "seed": 5}
     return Stage(**(fields | given))
 
@@ -78,9 +88,9 @@ def batch(step: int, **more: Any) -> dict[str, Tensor]:
     return {"x": x, "label": label, "domain": torch.tensor([0, 0, 0, 1, 1, 1])} | more
 
 
-def begin(of: Stage | None = None, weights: dict[str, Tensor] | None = None) -> Run:
+def begin(of: Stage | None = None, weights: dict[str, Tensor] | None = None, task: Any = TASK) -> Run:
     of = of or stage()
-    return Run.begin(of, TASK, CPU, Ranks(), ("store", of.key), weights)
+    return Run.begin(of, task, CPU, Ranks(), ("store", of.key), weights)
 
 
 def train(run: Run, stop: int) -> Run:
@@ -104,11 +114,13 @@ def equal(one: Any, other: Any) -> bool:
 class Reference:
     """The training step written down a second time, from the formulas, without torch's optimizer, EMA or clipping."""
 
-    def __init__(self, of: Stage) -> None:
+    def __init__(self, of: Stage, factors: Mapping[str, float] | None = None) -> None:
         self.stage, self.model, self.step = of, TASK.build_model(), 0
+        self.factors = factors or {}
         TASK.initialise(self.model, of.seed)
         self.model.train()
         self.velocity: dict[str, Tensor] = {}
+        self.squares: dict[str, Tensor] = {}
         self.average = {name: value.double().clone() for name, value in self.model.state_dict().items()}
         self.loss_sum = self.weight = 0.0
         self.rates: list[float] = []
@@ -118,6 +130,8 @@ class Reference:
     def train_step(self) -> None:
         training = self.stage.training
         self.rates.append(self.stage.lr * ((self.step + 1) / training.warmup if self.step < training.warmup else 1))
+        if self.stage.horizon:
+            self.rates[-1] *= (1 - self.step / self.stage.horizon) ** 0.9
         torch.manual_seed(77 + self.step)
         loss = TASK.loss(self.model, batch(self.step))["total"]
         parameters = dict(self.model.named_parameters())
@@ -128,9 +142,8 @@ class Reference:
         with torch.no_grad():
             for name, value in parameters.items():
                 pull = grads[name] * scale + training.weight_decay * value
-                before = self.velocity.get(name)
-                self.velocity[name] = pull if before is None else training.momentum * before + pull
-                value -= self.rates[-1] * self.velocity[name]
+                rate = self.rates[-1] * self.factors.get(name.partition(".")[0] + ".", 1)
+                value -= rate * self.direction(name, pull)
         decay = min(training.ema_decay, (1 + self.step) / (10 + self.step))
         for name, value in self.model.state_dict().items():
             whole = not value.is_floating_point()
@@ -139,6 +152,52 @@ class Reference:
         self.loss_sum = LOSS_DECAY * self.loss_sum + loss.item()
         self.weight = LOSS_DECAY * self.weight + 1
         self.step += 1
+
+    def direction(self, name: str, pull: Tensor) -> Tensor:
+        """Of SGD with momentum, Adam (Kingma & Ba 2015) and RMSprop (Tieleman & Hinton 2012)."""
+        t = self.step + 1
+        first, second = self.velocity.get(name), self.squares.get(name, torch.zeros_like(pull))
+        match self.stage.training.optimizer:
+            case "sgd":
+                self.velocity[name] = pull if first is None else self.stage.training.momentum * first + pull
+                return self.velocity[name]
+            case "adam":
+                self.velocity[name] = 0.9 * (torch.zeros_like(pull) if first is None else first) + 0.1 * pull
+                self.squares[name] = 0.999 * second + 0.001 * pull.square()
+                return (self.velocity[name] / (1 - 0.9**t)) / ((self.squares[name] / (1 - 0.999**t)).sqrt() + 1e-8)
+            case "rmsprop":
+                self.squares[name] = 0.99 * second + 0.01 * pull.square()
+                return pull / (self.squares[name].sqrt() + 1e-8)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_other_optimizers_agree_with_their_formulas(optimizer: str) -> None:
+    of = stage(lr=0.01, training={"optimizer": optimizer})
+    run, reference = begin(of), Reference(of)
+    for step in range(9):
+        train(run, step + 1)
+        reference.train_step()
+    expected = reference.model.state_dict()
+    for name, value in run.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-4)
+    again = Run.restore(of, TASK, CPU, Ranks(), ("store", of.key), deepcopy(run.state()))
+    assert equal(train(again, 12).state(), train(run, 12).state())
+
+
+def test_poly_ends_at_nothing_and_parts_have_rates_of_their_own() -> None:
+    of, factors = stage(horizon=9, training={"lr_schedule": "poly"}), {"head.": 10.0, "bn.": 0.5}
+    run, reference = begin(of, task=SmallTask(factors)), Reference(of, factors)
+    for step in range(9):
+        train(run, step + 1)
+        reference.train_step()
+        for name, value in run.model.state_dict().items():
+            torch.testing.assert_close(value, reference.model.state_dict()[name], rtol=1e-3, atol=1e-4)
+    rates = {group["factor"]: group["lr"] for group in run.state()["optimizer"]["param_groups"]}
+    assert rates == pytest.approx({factor: factor * reference.rates[-1] for factor in (1.0, 10.0, 0.5)})
+    assert reference.rates[-1] == pytest.approx(0.3 * (1 / 9) ** 0.9)
+    assert reference.rates[2] == pytest.approx(0.3 * 0.75 * (7 / 9) ** 0.9)
+    with pytest.raises(ValueError, match=r"lr_factors must be of parts of Small, but it has no 'neck\.'"):
+        begin(task=SmallTask({"neck.": 2.0}))
 
 
 def test_steps_agree_with_a_second_implementation() -> None:

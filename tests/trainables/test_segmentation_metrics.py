@@ -36,6 +36,7 @@ def test_metrics_reproduce_the_reference() -> None:
     assert got["miou"] == pytest.approx(float(expected["mean_iou"]), abs=1e-12)
     assert got["miou_foreground"] == pytest.approx(float(expected["mean_iou_foreground"]), abs=1e-12)
     assert got["pixel_accuracy"] == pytest.approx(float(expected["pixel_accuracy"]), abs=1e-12)
+    assert got["fwiou"] == pytest.approx(float(expected["fw_iou"]), abs=1e-12)
 
 
 def test_confusion_counts_every_labelled_pixel_once_at_label_and_prediction() -> None:
@@ -100,6 +101,59 @@ def test_loss_is_the_mean_of_minus_log_probability_over_labelled_pixels(task: Se
     loss = task.loss(Fixed(torch.from_numpy(logits).float()), labelled(torch.from_numpy(label)))
     assert loss["cross_entropy"].item() == pytest.approx(np.mean(terms), rel=1e-6)
     assert torch.equal(loss["total"], loss["cross_entropy"])
+
+
+def test_loss_weighs_pixels_by_their_class() -> None:
+    weights = (1.0, 0.5, 0.0, 2.0, 1.0, 1.0, 1.0, 1.0, 3.0)
+    task = Segmentation(SegmentationSpec(kind="segmentation", width=0.25, resolution=32, class_weights=weights))
+    rng = np.random.Generator(np.random.Philox(6))
+    logits = torch.from_numpy(rng.normal(size=(2, 9, 32, 32))).float()
+    label = rng.integers(0, 9, (2, 32, 32)).astype(np.uint8)
+    label[rng.random(label.shape) < 0.3] = 255
+    given = torch.from_numpy(label)
+    expected = nn.functional.cross_entropy(logits, given.long(), weight=torch.tensor(weights), ignore_index=255)
+    loss = task.loss(Fixed(logits), labelled(given))["total"]
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_flip_test_averages_a_face_and_its_mirror_image_with_the_eyes_exchanged() -> None:
+    plain = Segmentation(SegmentationSpec(kind="segmentation", width=0.25, resolution=32))
+    flipped = Segmentation(SegmentationSpec(kind="segmentation", width=0.25, resolution=32, flip_test=True))
+    model = plain.build_model().eval()
+    plain.initialise(model, 0)
+    image = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    there = flipped._evaluated(model, {"image": image})
+    mirrored = flipped._evaluated(model, {"image": image.flip(2)})
+    order = [0, 1, 3, 2, 4, 5, 6, 7, 8]  # the nine classes with the eyes exchanged
+    torch.testing.assert_close(mirrored, there.flip(3)[:, order])
+    once, other = (plain.predict(model, {"image": i}) for i in (image, image.flip(2)))
+    torch.testing.assert_close(there, (once + other.flip(3)[:, order]) / 2)
+    assert not torch.allclose(there, once)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"output_stride": 16}, "output_stride must be 8 for drn_d_22, but got 16"),
+        ({"class_weights": (1.0, 2.0)}, "class_weights must be 9, one a class, but got 2"),
+        ({"class_weights": (-1.0,) * 9}, "class_weights must be 0 or more and not all 0"),
+        ({"classes": ("a", "b", "a")}, "classes must be distinct"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SegmentationSpec(kind="segmentation", **fields)
+
+
+def test_defaults_are_the_backbone_s_and_pairs_are_found_by_name() -> None:
+    mobile = SegmentationSpec(kind="segmentation", backbone="mobilenet_v2")
+    assert (mobile.output_stride, mobile.aspp_rates) == (16, (6, 12, 18))
+    assert SegmentationSpec(kind="segmentation", backbone="mobilenet_v2", output_stride=8).aspp_rates == (12, 24, 36)
+    plain = SegmentationSpec(kind="segmentation")
+    assert plain == SegmentationSpec(kind="segmentation", output_stride=8, aspp_rates=(12, 24, 36))
+    assert plain.pairs() == ((2, 3),)
+    other = SegmentationSpec(kind="segmentation", classes=("none", "l_brow", "hair", "r_brow", "l_ear", "right"))
+    assert other.pairs() == ((1, 3),)
 
 
 def test_loss_of_an_unlabelled_batch_is_zero_with_zero_gradient(task: Segmentation) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.initialisation import fan_in, fan_out, initialise
 from trainables.segmentation.drn import DRN
-from trainables.segmentation.model import ASPP, Decoder, DeepLab, resize
+from trainables.segmentation.mobilenet import MobileNetV2
+from trainables.segmentation.model import DeepLab
 from trainables.segmentation.spec import SegmentationSpec
 from trainables.segmentation.task import Segmentation
 
@@ -39,12 +39,13 @@ def fill() -> Any:
 
 
 @pytest.mark.parametrize("double", [False, True])
-def test_drn_d_22_reproduces_every_stage_of_the_reference(double: bool) -> None:
+@pytest.mark.parametrize("name", ["drn_d_22", "drn_d_54"])
+def test_a_drn_reproduces_every_stage_of_the_reference(name: str, double: bool) -> None:
     tool = fill()
-    meta = json.loads(reference("parity/drn_d_22.json").read_text())
+    meta = json.loads(reference(f"parity/{name}.json").read_text())
     arrays = tool.fill_state_dict(meta["keys"])
     assert tool.checksum(arrays) == meta["weights_crc32"]
-    model = DRN("drn_d_22", width=1.0)
+    model = DRN(name, width=1.0)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()}, strict=True)
     model.eval()
     x = torch.from_numpy(tool.make_input(meta["input"]["shape"], meta["input"]["seed"]))
@@ -52,11 +53,11 @@ def test_drn_d_22_reproduces_every_stage_of_the_reference(double: bool) -> None:
         model, x = model.double(), x.double()
 
     got = {}
-    for name, layer in model.named_children():
-        layer.register_forward_hook(lambda _, __, output, name=name: got.update({name: output.clone().numpy()}))
+    for layer_name, layer in model.named_children():
+        layer.register_forward_hook(lambda _, __, out, name=layer_name: got.update({name: out.clone().numpy()}))
     with torch.no_grad():
         features, low_level = model(x)
-    paths = [str(reference(f"parity/drn_d_22.{kind}")) for kind in ("json", "npz")]
+    paths = [str(reference(f"parity/{name}.{kind}")) for kind in ("json", "npz")]
     rows = tool.compare(*paths, got, float64_run=double)
     assert [name for name, *_ in rows] == [f"layer{i}" for i in range(1, 9)]
     assert all(ok for *_, ok in rows), rows
@@ -64,73 +65,91 @@ def test_drn_d_22_reproduces_every_stage_of_the_reference(double: bool) -> None:
     assert (low_level.numpy() == got["layer3"]).all()
 
 
-def test_drn_d_22_has_the_reference_keys_and_parameter_count() -> None:
-    model = DRN("drn_d_22", width=1.0)
+# With the 1000-way classifier, as the reference counts them (METHODS 1.1).
+PARAMETERS = {
+    "drn_c_26": 21_126_584,
+    "drn_c_42": 31_234_744,
+    "drn_c_58": 41_591_608,
+    "drn_d_22": 16_393_752,
+    "drn_d_38": 26_501_912,
+    "drn_d_54": 35_809_176,
+    "drn_d_56": 40_529_816,
+    "drn_d_105": 54_801_304,
+}
+UNUSED = {"drn_c_58": 2048 * 512 + 2 * 512}  # layer7.0.downsample, which the reference has and does not use
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_drn_has_the_reference_s_parameters(name: str) -> None:
+    with torch.device("meta"):
+        model = DRN(name, width=1.0)
     classifier = 1000 * 512 + 1000
-    assert sum(p.numel() for p in model.parameters()) + classifier == 16_393_752
-    keys = json.loads(reference("keys/drn_d_22.json").read_text())
-    assert shapes(model) == {name: shape for name, shape in keys.items() if not name.startswith("fc.")}
-    assert list(shapes(model)) == [name for name in keys if not name.startswith("fc.")]
+    count = sum(p.numel() for p in model.parameters())
+    assert count + classifier + UNUSED.get(name, 0) == PARAMETERS[name]
+    with torch.device("meta"):
+        features, low_level = model(torch.rand(1, 3, 64, 72))
+    assert features.shape == (1, model.out_channels, 8, 9)
+    assert low_level.shape == (1, model.low_level_channels, 16, 18)
 
 
-def test_aspp_and_decoder_have_the_reference_keys() -> None:
-    """Only the low-level input differs: 64 channels from basic blocks, 256 from the reference's bottlenecks."""
-    keys = json.loads(reference("keys/deeplab_drn_d_54_c9.json").read_text())
-    head = {name: shape for name, shape in keys.items() if not name.startswith("backbone.")}
-    head["decoder.conv1.weight"] = [48, 64, 1, 1]
-    mine = shapes(DeepLab(SegmentationSpec(kind="segmentation")))
-    assert {name: shape for name, shape in mine.items() if not name.startswith("backbone.")} == head
+@pytest.mark.parametrize("name", ["drn_d_22", "drn_d_38", "drn_d_54", "drn_d_56"])
+def test_a_drn_has_the_reference_s_keys_in_its_order(name: str) -> None:
+    keys = json.loads(reference(f"keys/{name}.json").read_text())
+    mine = shapes(DRN(name, width=1.0))
+    assert list(mine.items()) == [(key, shape) for key, shape in keys.items() if not key.startswith("fc.")]
 
 
-def mobilenet(state: dict[str, Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-    """The reference's MobileNetV2 at stride 16, in evaluation, straight from its weights: what feeds its head.
+def test_a_block_of_arch_c_adds_its_input_but_in_the_last_two_levels() -> None:
+    model = DRN("drn_c_26", width=0.125).eval()
+    for name in ("layer1", "layer7", "layer8"):
+        block = getattr(model, name)[0]
+        x = torch.rand(1, block.conv1.in_channels, 9, 9)
+        with torch.no_grad():
+            block.bn2.weight.zero_()
+            block.bn2.bias.zero_()
+            out = block(x)
+        assert torch.equal(out, x if name == "layer1" else torch.zeros_like(out))
 
-    Returns features [B, 320, H/16, W/16] and low-level features [B, 24, H/4, W/4].
-    """
 
-    def unit(x: Tensor, conv: str, norm: str, **options: int) -> Tensor:
-        x = F.conv2d(x, state[f"{conv}.weight"], **options)
-        names = ("running_mean", "running_var", "weight", "bias")
-        return F.batch_norm(x, *(state[f"{norm}.{name}"] for name in names))
-
-    x = F.relu6(unit(x, "backbone.features.0.0", "backbone.features.0.1", stride=2, padding=1))
-    low_level, number = x, 1
-    table = ((1, 1, 1, 1), (6, 2, 2, 1), (6, 3, 2, 1), (6, 4, 2, 1), (6, 3, 1, 1), (6, 3, 1, 1), (6, 1, 1, 2))
-    for expansion, blocks, first_stride, dilation in table:
-        for i in range(blocks):
-            at, layer = f"backbone.features.{number}.conv", 0
-            y = F.pad(x, [dilation] * 4)  # before the expansion, whose normalisation makes the border non-zero
-            if expansion != 1:
-                y, layer = F.relu6(unit(y, f"{at}.0", f"{at}.1")), 3
-            stride = first_stride if i == 0 else 1
-            spread = {"stride": stride, "dilation": dilation, "groups": y.shape[1]}
-            y = F.relu6(unit(y, f"{at}.{layer}", f"{at}.{layer + 1}", **spread))
-            y = unit(y, f"{at}.{layer + 3}", f"{at}.{layer + 4}")
-            x = x + y if x.shape == y.shape else y
-            low_level = x if number == 3 else low_level
-            number += 1
-    return x, low_level
+@pytest.mark.parametrize("backbone", ["drn_d_54", "drn_d_56", "mobilenet_v2"])
+def test_deeplab_has_the_reference_s_keys(backbone: str) -> None:
+    file = backbone.removesuffix("_v2")
+    keys = json.loads(reference(f"keys/deeplab_{file}_c9.json").read_text())
+    with torch.device("meta"):
+        mine = shapes(DeepLab(SegmentationSpec(kind="segmentation", backbone=backbone)))
+    again = ("backbone.low_level_features.", "backbone.high_level_features.")  # second names of backbone.features
+    assert list(mine.items()) == [(key, shape) for key, shape in keys.items() if not key.startswith(again)]
 
 
 @pytest.mark.parametrize("case", ["deeplab_mobilenet", "deeplab_mobilenet_large"])
-def test_aspp_and_decoder_reproduce_the_reference_behind_its_mobilenet(case: str) -> None:
+def test_deeplab_reproduces_the_reference_on_its_mobilenet(case: str) -> None:
     """The large case tells the ASPP rates and the alignment of the resizes apart."""
     tool = fill()
     meta = json.loads(reference(f"parity/{case}.json").read_text())
     state = {name: torch.from_numpy(array) for name, array in tool.fill_state_dict(meta["keys"]).items()}
-    head = nn.ModuleDict({"aspp": ASPP(320, 256, (6, 12, 18)), "decoder": Decoder(24, 256, 48, 9)}).eval()
-    head.load_state_dict({k: v for k, v in state.items() if not k.startswith("backbone.")}, strict=True)
+    model = DeepLab(SegmentationSpec(kind="segmentation", backbone="mobilenet_v2")).eval()
+    model.load_state_dict(state, strict=True)
+    got: dict[str, Tensor] = {}
+    for name in ("aspp", "decoder"):
+        model.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: got.update({name: out}))
     x = torch.from_numpy(tool.make_input(meta["input"]["shape"], meta["input"]["seed"]))
     with torch.no_grad():
-        features, low_level = mobilenet(state, x)
-        aspp = head["aspp"](features)
-        decoder = head["decoder"](aspp, low_level)
-        logits = resize(decoder, x)
-    got = {"backbone": features, "low_level": low_level, "aspp": aspp, "decoder": decoder, "logits": logits}
+        got["backbone"], got["low_level"] = model.backbone(x)
+        got["logits"] = model(x)
     paths = [str(reference(f"parity/{case}.{kind}")) for kind in ("json", "npz")]
     rows = tool.compare(*paths, {name: value.numpy() for name, value in got.items()})
     assert {name for name, *_ in rows} == set(got)
     assert all(ok for *_, ok in rows), rows
+
+
+def test_mobilenet_at_stride_8_turns_strides_into_dilations() -> None:
+    model = MobileNetV2(0.25, output_stride=8)
+    features, low_level = model(torch.rand(1, 3, 64, 96))
+    assert (features.shape, low_level.shape) == ((1, 80, 8, 12), (1, 6, 16, 24))
+    depthwise = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    strides = [m.stride[0] for m in depthwise]
+    assert [i + 1 for i, s in enumerate(strides) if s == 2] == [2, 4]  # blocks, beside the first convolution
+    assert [m.dilation[0] for m in depthwise] == [1] * 6 + [1] * 4 + [2] * 3 + [2] * 3 + [4]
 
 
 @pytest.mark.parametrize(("width", "resolution"), [(0.01, 32), (0.125, 40), (0.25, 64)])

@@ -26,6 +26,7 @@ def scores(confusion: Tensor, class_names: Sequence[str]) -> dict[str, float]:
     miou             mean of the classes' IoU; a class in neither labels nor predictions is NaN and left out
     miou_foreground  the same without class 0
     iou/NAME         diagonal / (row + column - diagonal); NaN where the class is absent from both
+    fwiou            mean of the classes' IoU weighted by their share of the labelled pixels
     pixel_accuracy   share of the labelled pixels that are right; NaN when there are none
     """
     counts = confusion.to("cpu", torch.float64)
@@ -34,6 +35,7 @@ def scores(confusion: Tensor, class_names: Sequence[str]) -> dict[str, float]:
     values = {
         "miou": iou.nanmean(),
         "miou_foreground": iou[1:].nanmean(),
+        "fwiou": (counts.sum(1) / counts.sum() * iou.nan_to_num()).sum(),
         "pixel_accuracy": right.sum() / counts.sum(),
     }
     values |= {f"iou/{name}": value for name, value in zip(class_names, iou, strict=True)}

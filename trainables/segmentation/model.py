@@ -1,4 +1,4 @@
-"""DeepLabv3+ at output stride 8, with the state_dict keys of jfzhang95/pytorch-deeplab-xception.
+"""DeepLabv3+ on a DRN or on MobileNetV2, with the state_dict keys of jfzhang95/pytorch-deeplab-xception.
 
 Chen et al., "Encoder-Decoder with Atrous Separable Convolution" (ECCV 2018): atrous spatial pyramid pooling
 over the backbone's features, then a decoder that adds the low-level features back at 1/4 resolution.
@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.segmentation.drn import DRN, scaled
+from trainables.segmentation.mobilenet import MobileNetV2
 from trainables.segmentation.spec import SegmentationSpec
 
 
@@ -58,7 +59,7 @@ class ASPP(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Joins [B, channels, H/8, W/8] with low-level features [B, low, H/4, W/4]; logits [B, num_classes, H/4, W/4]."""
+    """Joins [B, channels, H/s, W/s] with low-level features [B, low, H/4, W/4]; logits [B, num_classes, H/4, W/4]."""
 
     def __init__(self, low_level_channels: int, channels: int, reduced: int, num_classes: int) -> None:
         super().__init__()
@@ -89,7 +90,11 @@ class DeepLab(nn.Module):
     def __init__(self, spec: SegmentationSpec) -> None:
         super().__init__()
         channels, reduced = scaled(256, spec.width), scaled(48, spec.width)
-        self.backbone = DRN(spec.backbone, spec.width)
+        self.backbone: DRN | MobileNetV2
+        if spec.backbone == "mobilenet_v2":
+            self.backbone = MobileNetV2(spec.width, spec.output_stride)
+        else:
+            self.backbone = DRN(spec.backbone, spec.width)
         self.aspp = ASPP(self.backbone.out_channels, channels, spec.aspp_rates)
         self.decoder = Decoder(self.backbone.low_level_channels, channels, reduced, spec.num_classes)
 

@@ -1,5 +1,7 @@
-"""Face parsing as a Task: each pixel of a face to one of the nine common classes, scored by mIoU."""
+"""Face parsing as a Task: each pixel of a face to one of the classes, scored by mIoU."""
 
+import logging
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -10,16 +12,28 @@ from torch import Tensor, nn
 from datasets import Pack
 from datasets.augment import face_parsing_transform, seeded
 from datasets.batched import Batched
-from datasets.classes import FACE_CLASSES
 from trainables.initialisation import fan_in, fan_out, initialise
 from trainables.segmentation.metrics import SegmentationEvaluator
 from trainables.segmentation.model import DeepLab
 from trainables.segmentation.spec import SegmentationSpec
 from trainables.task import Batch, Sample
+from trainables.weights import load_weights
+
+log = logging.getLogger(__name__)
 
 IGNORE = 255
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB / 255, as the published backbone weights expect
 STD = (0.229, 0.224, 0.225)
+
+# Of published files: classifiers, a projection that drn_c_58 has and does not use, and names under which the
+# reference's MobileNetV2 has its features once more.
+DROPPED = (
+    r"^fc\.",
+    r"^(backbone\.)?layer7\.0\.downsample\.",
+    r"^classifier\.",
+    r"^features\.18\.",
+    r"^backbone\.(low|high)_level_features\.",
+)
 
 
 class Segmentation:
@@ -30,11 +44,12 @@ class Segmentation:
     """
 
     columns: tuple[str, ...] = ("image", "segmentation")
-    metric_version = 1
+    metric_version = 2
 
     def __init__(self, spec: SegmentationSpec) -> None:
         self.spec = spec
-        self._transform = face_parsing_transform(spec.resolution, spec.num_classes)
+        self.lr_factors: Mapping[str, float] = {"aspp.": spec.head_lr, "decoder.": spec.head_lr}
+        self._transform = face_parsing_transform(spec.resolution, spec.pairs())
         self._batched = Batched(self._transform)
 
     def check_pack(self, pack: Pack) -> None:
@@ -51,18 +66,32 @@ class Segmentation:
                     f"write the pack at resolution {side} or set task.resolution to the pack's"
                 )
         classes = pack.manifest.classes
-        if classes is not None and classes != FACE_CLASSES[: len(classes)]:
+        if classes is not None and classes != self.spec.classes[: len(classes)]:
             raise ValueError(
-                f"{pack.path}: classes must be {list(FACE_CLASSES)}, but are {list(classes)}; "
-                "write the pack with the label map of the common classes"
+                f"{pack.path}: classes must be {list(self.spec.classes)}, but are {list(classes)}; "
+                "write the pack with the label map of these classes or set task.classes to the pack's"
             )
 
     def build_model(self) -> nn.Module:
         return DeepLab(self.spec)
 
     def initialise(self, model: nn.Module, seed: int) -> None:
-        """The references' distributions: fan-out normal for the backbone, fan-in normal for ASPP and decoder."""
+        """The references' distributions: fan-out normal for the backbone, fan-in normal for ASPP and decoder. Then the
+        published weights, if any; what they lack (the head, layers of drn_d_56 that drn_d_54 has not) stays.
+
+        Raises ValueError, one line, for weights that are not this architecture's.
+        """
         initialise(model, seed, {"backbone.": fan_out, "aspp.": fan_in, "decoder.": fan_in})
+        if self.spec.pretrained is not None:
+            # The classifier of another number of classes (VOC's 21) stays as it is.
+            kept = load_weights(
+                model,
+                self.spec.pretrained,
+                prefixes=("", "backbone."),
+                drop=DROPPED,
+                fresh=(r"^decoder\.last_conv\.8\.",),
+            )
+            log.info("%s: loaded; initial values are left in %s", self.spec.pretrained.path, ", ".join(kept) or "none")
 
     def augment(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
         """Raises ValueError for a label that is neither a class nor 255."""
@@ -92,7 +121,8 @@ class Segmentation:
         return model((x - mean) / std)
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Cross-entropy, averaged over the labelled pixels of the batch; 0 when there are none.
+        """Cross-entropy, averaged over the labelled pixels of the batch, each weighing what its class weighs; 0 when
+        there are none.
 
         The terms are "cross_entropy" and the "total", which it is alone. Labels were checked by `augment`.
         """
@@ -100,19 +130,35 @@ class Segmentation:
         target = batch["segmentation"].long()
         # One row a pixel: the two-dimensional loss adds up in any order on CUDA, the one-dimensional one does not.
         rows = logits.permute(0, 2, 3, 1).flatten(0, 2)
-        loss = F.cross_entropy(rows, target.flatten(), ignore_index=IGNORE, reduction="none").sum()
-        loss = loss / (target != IGNORE).sum().clamp(min=1)
+        labels = target.flatten()
+        loss = F.cross_entropy(rows, labels, ignore_index=IGNORE, reduction="none")
+        labelled = (labels != IGNORE).to(loss.dtype)
+        if self.spec.class_weights is not None:
+            weights = torch.tensor(self.spec.class_weights, dtype=loss.dtype, device=loss.device)
+            labelled = labelled * weights[labels.clamp(max=len(weights) - 1)]
+        loss = (loss * labelled).sum() / labelled.sum().clamp(min=torch.finfo(loss.dtype).tiny)
         return {"cross_entropy": loss, "total": loss}
 
     def evaluator(self, device: torch.device) -> SegmentationEvaluator:
-        return SegmentationEvaluator(self.predict, FACE_CLASSES, device)
+        return SegmentationEvaluator(self._evaluated, self.spec.classes, device)
+
+    def _evaluated(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Logits [B, C, R, R] that are scored; with `flip_test` their mean with those of the mirrored images."""
+        logits = self.predict(model, batch)
+        if not self.spec.flip_test:
+            return logits
+        order = list(range(self.spec.num_classes))
+        for one, other in self.spec.pairs():
+            order[one], order[other] = other, one
+        mirrored = self.predict(model, {**batch, "image": batch["image"].flip(2)})
+        return (logits + mirrored.flip(3)[:, order]) / 2
 
     def _check_labels(self, segmentation: np.ndarray) -> None:
         wrong = (segmentation >= self.spec.num_classes) & (segmentation != IGNORE)
         if wrong.any():
             raise ValueError(
                 f"segmentation must hold labels below {self.spec.num_classes} or {IGNORE} (ignore), but has "
-                f"{int(segmentation[wrong][0])}; write the pack with the label map of the common classes"
+                f"{int(segmentation[wrong][0])}; write the pack with the label map of its classes"
             )
 
 

@@ -1,0 +1,145 @@
+"""Weights: a local file of published parameters, and how they get into a model.
+
+A path says nothing of what is in it, and the keys of stages hold no path: what counts is the file's digest.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+
+if TYPE_CHECKING:
+    from torch import nn
+
+WRAPPERS = re.compile(r"^(module\.|model\.)+")  # of DataParallel and of training scripts
+HOLDERS = ("state_dict", "model_state", "model")  # where published checkpoints keep the parameters
+
+
+class Weights(BaseModel):
+    """A file, given as its path; `identified` adds the digest that stands for it in keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_path(cls, given: Any) -> Any:
+        return {"path": given} if isinstance(given, str) else given
+
+    @model_serializer
+    def _without_the_path(self) -> str:
+        """In keys and records: the digest. Raises ValueError before the file was identified."""
+        if self.digest is None:
+            raise ValueError(f"{self.path}: the file must be identified before it is written down")
+        return self.digest
+
+    def identified(self, folder: Path) -> "Weights":
+        """These weights with an absolute path, relative ones being meant from `folder`, and their digest.
+
+        Raises ValueError, one line, when the file cannot be read.
+        """
+        path = (folder / Path(self.path).expanduser()).resolve()
+        return Weights(path=str(path), digest=_digest(path))
+
+
+def load_weights(
+    model: "nn.Module",
+    weights: Weights,
+    *,
+    prefixes: Iterable[str] = ("",),
+    drop: Iterable[str] = (),
+    fresh: Iterable[str] = (),
+) -> list[str]:
+    """Copies a file's tensors into a model and returns the names of the model's that keep their values, sorted.
+
+    prefixes  a file of a part of the model (a backbone) is recognised by one of them ("" is the whole model): the first
+              with which a tensor of the file is one of the model's
+    drop      patterns of names in the file, without wrappers ("module."), that are left out
+    fresh     patterns of names in the model that keep their values where the shapes differ (another number of classes)
+
+    Raises ValueError, one line that names the file, when it is not the one that was identified or holds no parameters,
+    has a name that the model has not, or another shape.
+    """
+    given = _read(weights)
+    names = {name: tensor for name, tensor in given.items() if not any(re.search(p, name) for p in drop)}
+    state = model.state_dict()
+    prefix = next((p for p in prefixes if any(p + name in state for name in names)), None)
+    if prefix is None:
+        raise ValueError(
+            f"{weights.path}: must hold weights of {type(model).__name__}, but has {_some(given)}; give the file of"
+            " this architecture"
+        )
+    unknown = [name for name in names if prefix + name not in state]
+    if unknown:
+        raise ValueError(
+            f"{weights.path}: must hold names of {type(model).__name__} only, but also has {_some(unknown)}; give the"
+            " file of this architecture"
+        )
+    loaded: set[str] = set()
+    for name, tensor in names.items():
+        mine = state[prefix + name]
+        if mine.shape != tensor.shape and any(re.search(p, prefix + name) for p in fresh):
+            continue
+        loaded.add(prefix + name)
+        if mine.shape != tensor.shape:
+            raise ValueError(
+                f"{weights.path}: {name} must have shape {list(mine.shape)}, but has {list(tensor.shape)}; give the"
+                " file of this architecture, width and number of classes"
+            )
+        mine.copy_(tensor)
+    kept = (name for name in state if name.startswith(prefix) and name not in loaded)
+    return sorted(name for name in kept if not name.endswith("num_batches_tracked"))  # counters: old files lack them
+
+
+def _read(weights: Weights) -> Mapping[str, Any]:
+    import torch
+
+    if weights.digest is not None and _digest(Path(weights.path)) != weights.digest:
+        raise ValueError(
+            f"{weights.path}: the file must stay as it was (digest {weights.digest[:12]}) while a search runs, but was"
+            " replaced"
+        )
+    try:
+        held = torch.load(weights.path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  (pickle, zip and torch raise many kinds)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{weights.path}: must be a file that torch.load reads, but: {reason}") from None
+    for name in HOLDERS:
+        if isinstance(held, dict) and isinstance(held.get(name), dict):
+            held = held[name]
+    tensors = (
+        {WRAPPERS.sub("", str(name)): value for name, value in held.items() if isinstance(value, torch.Tensor)}
+        if isinstance(held, dict)
+        else {}
+    )
+    if not tensors:
+        raise ValueError(f"{weights.path}: must hold a dictionary of parameters, but holds {type(held).__name__}")
+    return tensors
+
+
+@lru_cache(maxsize=8)
+def _digest_of(path: str, size: int, mtime_ns: int) -> str:
+    hasher = hashlib.blake2b(digest_size=32)
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    try:
+        stat = path.stat()
+        return _digest_of(str(path), stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise ValueError(f"{path}: must be a file of published weights, but: {error.strerror}") from None
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
