@@ -28,7 +28,7 @@ AXIS_LABELS = {
     "num_synthetic": "synthetic images",
     "synthetic_share": "synthetic share of each batch",
 }
-LIGHTEST = 0.65  # how far towards white the last source of a schedule is drawn
+LIGHTEST = 0.55  # how far towards white the last source of a schedule is drawn
 MIN_GAP = 1 / 14  # of the axis: x that lie closer have no ticks of their own, their labels would overlap
 
 

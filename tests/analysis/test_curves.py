@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -174,3 +175,67 @@ def test_the_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None:
         plots.save(curve(TABLE), tmp_path / name)
     assert (tmp_path / "a/curve.svg").read_bytes() == (tmp_path / "b/curve.svg").read_bytes()
     assert (tmp_path / "a/curve.png").read_bytes() == (tmp_path / "b/curve.png").read_bytes()
+
+
+SOURCES: dict[Recipe, list[float | None]] = {
+    recipe("real_only", real_fraction=0.05, real_source="original"): [0.4, 0.5, 0.6],
+    recipe("real_only", real_fraction=0.05, real_source="refined"): [0.6, 0.7, 0.8],
+    recipe("real_only", real_fraction=0.05, real_source="refined", lr=0.1): [0.5, 0.6, 0.7],
+    recipe("real_only", real_fraction=1.0, real_source="original+refined"): [0.8, 0.8, 0.8],
+    recipe("finetune", real_fraction=1.0, real_source="refined", synthetic_source="studio"): [0.9, 0.8, 0.7],
+    recipe("synthetic_only", synthetic_source="studio"): [0.3, 0.3, 0.3],
+}
+
+
+def test_sources_that_the_search_varied_have_lines_of_their_own() -> None:
+    drawn = curve(make(SOURCES))
+    assert [(line.label, [point.x for point in line.points]) for line in drawn.lines] == [
+        ("real_only, real original", [0.05]),
+        ("real_only, real original+refined", [1.0]),
+        ("real_only, real refined", [0.05]),
+        ("synthetic_only", [0.0]),  # of the one synthetic source that there is
+        ("finetune, real refined", [1.0]),
+    ]
+    assert drawn.lines[2].points[0].num_recipes == 2
+    both = SOURCES | {recipe("synthetic_only", synthetic_source="street"): [0.2, 0.2, 0.2]}
+    labels = [line.label for line in curve(make(both)).lines]
+    assert labels[-3:] == [
+        "synthetic_only, synthetic street",
+        "synthetic_only, synthetic studio",
+        "finetune, real refined, synthetic studio",
+    ]
+
+
+def test_lines_of_other_sources_differ_in_lightness_and_are_in_the_legend(tmp_path: Path) -> None:
+    drawn = curve(make(SOURCES))
+    (axes,) = plots.draw(drawn).axes
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == [line.label for line in drawn.lines]
+    colours = [plots._colour(line, drawn.lines) for line in drawn.lines]
+    assert colours[0] == (0, 0, 0)
+    assert 0 < colours[1][0] < colours[2][0] < 0.8
+    assert colours[3] == plots._colour(curve(TABLE).lines[1], curve(TABLE).lines)
+
+
+def test_a_fraction_of_sources_of_other_sizes_is_not_said_in_images() -> None:
+    """5% of `original` are 6 images, and here 5% of `refined` are 3."""
+    table = make(SOURCES)
+    rows = [replace(row, num_real_labels=3) if row.recipe.real_source == "refined" else row for row in table.rows]
+    (axes,) = plots.draw(curve(replace(table, rows=tuple(rows[:9])))).axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5%"]
+    (axes,) = plots.draw(curve(replace(table, rows=table.rows[:9]))).axes
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5%\n6 images"]
+
+
+def test_the_csv_has_the_sources(tmp_path: Path) -> None:
+    write_csv(curve(make(SOURCES)), tmp_path / "curve.csv")
+    with (tmp_path / "curve.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["real_source"], row["synthetic_source"]) for row in rows] == [
+        ("original", ""),
+        ("original+refined", ""),
+        ("refined", ""),
+        ("", "studio"),
+        ("refined", "studio"),
+    ]

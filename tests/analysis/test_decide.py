@@ -195,3 +195,23 @@ def test_the_winners_test_scores_are_reported_and_do_not_choose() -> None:
 @pytest.mark.parametrize(("value", "digits"), [(0.612, 3), (0.0421, 4), (12.3, 1), (123.0, 0), (0.0, 3), (-0.5, 3)])
 def test_three_significant_digits_are_shown(value: float, digits: int) -> None:
     assert decimals(value) == digits
+
+
+def test_the_recommendation_names_the_source_and_compares_with_the_best_on_another() -> None:
+    def on(source: str, lr: float = 0.01) -> Recipe:
+        return Recipe.from_params(real(0.25).params() | {"real_source": source, "lr": lr})
+
+    scores: dict[Recipe, list[float | None]] = {
+        on("refined"): [0.60, 0.62, 0.61],
+        on("refined", lr=0.1): [0.59, 0.60, 0.60],
+        on("original"): [0.50, 0.52, 0.51],
+        on("original+refined"): [0.55, 0.56, 0.57],
+    }
+    decision = decide(table(scores))
+    assert decision.recommendation.startswith(
+        "Train `real_only` on 25% of the real images of refined (30 labels), at lr"
+    )
+    roles = {c.role: c.other.recipe.real_source for c in decision.comparisons}
+    assert roles == {"the runner-up": "refined", "the best recipe on another real source": "original+refined"}
+    alone = {recipe: values for recipe, values in scores.items() if recipe.real_source == "refined"}
+    assert [c.role for c in decide(table(alone)).comparisons] == ["the runner-up"]

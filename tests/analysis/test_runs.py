@@ -34,6 +34,7 @@ RECIPES = [
         real_fraction=1.0,
         synthetic_fraction=1.0,
         pretrain=Pretrain(steps=500, lr=0.03),
+        real_source="original+refined",
         lr=0.01,
     ),
 ]
