@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from scipy.special import ndtri
 
-IGNORE = 255
+from datasets.classes import IGNORE
 
 
 def seeded(transform: A.Compose, seed: int) -> A.Compose:

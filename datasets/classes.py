@@ -1,4 +1,4 @@
-"""The nine face-parsing classes that every face source is mapped to.
+"""The nine face-parsing classes that every face source is mapped to, and the label of what no class is meant for.
 
 The index in `FACE_CLASSES` is the label. `eye_left` and `eye_right` are sides of the image, not of the subject.
 Brows, ears and beards are skin; neck, clothes and headwear are background.
@@ -15,3 +15,4 @@ FACE_CLASSES: tuple[str, ...] = (
     "lower_lip",
     "hair",
 )
+IGNORE = 255  # of any segmentation: counts in no loss and no metric

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datasets.classes import IGNORE
 from datasets.pack import Pack, PackError
 from datasets.segments import SEGMENTS
 
@@ -20,7 +21,6 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "alpha": ("alpha",),
     "segments": ("image", "segments"),
 }
-IGNORE = 255
 CELL = 128  # smaller images are enlarged by a whole factor up to about this many pixels, so that they can be read
 GAP = 6
 LINE = 22

@@ -60,9 +60,7 @@ class FaceSynthetics:
 
 
 def _points(path: Path, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    points = read_points(path) - 0.5
-    if len(points) != NUM_POINTS + 2:
-        raise ValueError(f"{path}: must hold {NUM_POINTS + 2} points, but has {len(points)}")
+    points = read_points(path, NUM_POINTS + 2) - 0.5
     check_near(points, shape, path)
     return {"landmarks": points[:NUM_POINTS], "pupils": points[NUM_POINTS:]}
 

@@ -53,9 +53,7 @@ class LaPa:
 
 
 def _points(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    points = read_points(path)
-    if len(points) != NUM_POINTS:
-        raise ValueError(f"{path}: must hold {NUM_POINTS} points, but has {len(points)}")
+    points = read_points(path, NUM_POINTS)
     check_near(points, shape, path)
     return points
 

@@ -10,44 +10,23 @@
 One line a point, x then y, in Matlab's coordinates: the centre of the first pixel is (1, 1).
 """
 
-import math
-import re
 from pathlib import Path
 
 import numpy as np
 
+from datasets.formats.points import read_points
+
 NUM_POINTS = 68
 NUM_JAW = 17  # the first points, along the jaw
 MARGIN = 0.25  # of the longer side of the landmarks' box
-_HEADER = re.compile(r"(version|n_points)\s*:\s*(\S+)", re.IGNORECASE)
 
 
 def read_pts(path: str | Path) -> np.ndarray:
     """The landmarks of a .pts file: float64 [68, 2], (x, y) in pixels, the CENTRE of the first pixel at (0, 0).
 
-    The header and the braces may be absent, and spaces and empty lines are free. Raises ValueError, one line that names
-    the file, where it is missing, not text, or holds anything but 68 points of two finite numbers.
+    Raises ValueError as `read_points` does, also for another number of points than 68.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ValueError(f"{path}: the file is missing") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable .pts file ({error}); replace or remove it") from None
-    points: list[tuple[float, float]] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        words = line.replace("{", " ").replace("}", " ").split()
-        if not words:
-            continue
-        header = None if points else _HEADER.fullmatch(" ".join(words))
-        if header is None:
-            points.append(_point(words, f"{path}:{number}"))
-        elif header[1].lower() == "n_points" and header[2] != str(NUM_POINTS):
-            raise ValueError(f"{path}:{number}: n_points must be {NUM_POINTS}, but is {header[2]}")
-    if len(points) != NUM_POINTS:
-        raise ValueError(f"{path}: must hold {NUM_POINTS} points, but has {len(points)}")
-    return np.array(points, np.float64) - 1
+    return read_points(path, NUM_POINTS) - 1
 
 
 def without_jaw(landmarks: np.ndarray) -> np.ndarray:
@@ -79,13 +58,3 @@ def check_near(landmarks: np.ndarray, shape: tuple[int, ...], path: Path) -> Non
             f"{path}: landmarks must be at most {margin:.1f} pixels ({MARGIN} of the face) outside of the image of "
             f"{width}x{height}, but point {worst} is at ({x:g}, {y:g})"
         )
-
-
-def _point(words: list[str], where: str) -> tuple[float, float]:
-    try:
-        x, y = map(float, words)
-    except ValueError:
-        raise ValueError(f"{where}: must be a point `x y`, but reads {' '.join(words)[:40]!r}") from None
-    if not (math.isfinite(x) and math.isfinite(y)):
-        raise ValueError(f"{where}: a point must be finite, but reads {' '.join(words)[:40]!r}")
-    return x, y

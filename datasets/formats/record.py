@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from datasets.labels import IGNORE, LabelTable
+from datasets.classes import IGNORE
+from datasets.labels import LabelTable
 from datasets.pack import Value
 
 CROPS = ("none", "center", "pad", "face")

@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from datasets.classes import FACE_CLASSES
+from datasets.classes import FACE_CLASSES, IGNORE
 from datasets.settings import Library, unknown
 
 LIBRARY = Library("label table", Path(__file__).resolve().parent, "labels: ...")
-IGNORE = 255
 
 
 @dataclass(frozen=True)

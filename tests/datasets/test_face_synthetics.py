@@ -87,56 +87,6 @@ def test_a_folder_without_samples_and_a_split_are_refused(tmp_path: Path) -> Non
         read(write(tmp_path, "000000"), size=16, split="train")
 
 
-def damage(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def with_point(root: Path, row: int, x: float, y: float) -> None:
-    moved = points()
-    moved[row] = x, y
-    (root / "b_ldmks.txt").write_text("".join(f"{x} {y}\n" for x, y in moved))
-
-
-BAD = {
-    "truncated image": (lambda at: damage(at / "b.png"), r"b\.png: not a readable image"),
-    "missing image": (lambda at: (at / "b.png").unlink(), r"b\.png: the file is missing"),
-    "missing mask": (lambda at: (at / "b_seg.png").unlink(), r"b_seg\.png: the file is missing"),
-    "missing landmarks": (lambda at: (at / "b_ldmks.txt").unlink(), r"b_ldmks\.txt: the file is missing"),
-    "mask of another size": (
-        lambda at: Image.fromarray(label_map()[:32, :32]).save(at / "b_seg.png"),
-        r"b_seg\.png: must be 64x64 as its image, but is 32x32",
-    ),
-    "class out of range": (
-        lambda at: Image.fromarray(np.full((SIDE, SIDE), 19, np.uint8)).save(at / "b_seg.png"),
-        r"b_seg\.png: classes must be 0 to 18, but got 19",
-    ),
-    "without the pupils": (
-        lambda at: (at / "b_ldmks.txt").write_text("5 5\n" * 68),
-        r"b_ldmks\.txt: must hold 70 points, but has 68",
-    ),
-    "landmark outside": (
-        lambda at: with_point(at, 40, 20, -40),
-        r"b_ldmks\.txt: landmarks must be at most .* but point 40 is at \(19\.5, -40\.5\)",
-    ),
-    "pupil outside": (lambda at: with_point(at, 69, 150, 20), r"b_ldmks\.txt: .* but point 69 is at \(149\.5, 19\.5\)"),
-    "not a number": (lambda at: with_point(at, 3, np.nan, 1), r"b_ldmks\.txt:4: a point must be finite"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_file_is_named_in_one_line(tmp_path: Path, kind: str) -> None:
-    spoil, message = BAD[kind]
-    for name in "ab":
-        write(tmp_path, name)
-    spoil(tmp_path)
-    samples = read(tmp_path, size=32).samples
-    next(samples)  # the good one
-    with pytest.raises(ValueError, match=message) as error:
-        next(samples)
-    assert "\n" not in str(error.value)
-    assert str(error.value).startswith(str(tmp_path))
-
-
 def test_images_of_other_modes_are_colour_images(tmp_path: Path) -> None:
     plain = Image.fromarray(photograph(SIDE))
     grey = np.asarray(plain.convert("L"))

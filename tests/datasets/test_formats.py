@@ -1,7 +1,9 @@
 """What every format promises, whichever it is: the same checks on a tiny set in each original layout."""
 
 import pickle
+import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +181,117 @@ def test_a_folder_without_samples_is_refused_in_one_line(opened: tuple[str, Path
         with pytest.raises(ValueError, match=folder.name) as error:
             read(opened[0], folder, size=16)
         assert "\n" not in str(error.value)
+
+
+# The files of sample b, in the formats that people have annotated, each of which is spoiled below.
+FILES = {
+    "celebamask_hq": {"image": "images/b.jpg", "mask": "masks/b.png"},
+    "face_synthetics": {"image": "b.png", "mask": "b_seg.png", "points": "b_ldmks.txt"},
+    "ibug_300w": {"image": "afw/b.jpg", "points": "afw/b.pts"},
+    "lapa": {"image": "train/images/b.jpg", "mask": "train/labels/b.png", "points": "train/landmarks/b.txt"},
+}
+NAMED: dict[str, Callable[[Path, str], object]] = {
+    "celebamask_hq": lambda root, name: test_celebamask_hq.write_map(root, name, test_celebamask_hq.label_map()),
+    "face_synthetics": test_face_synthetics.write,
+    "ibug_300w": lambda root, name: test_ibug_300w.write(root, f"afw/{name}"),
+    "lapa": lambda root, name: test_lapa.write(root, f"train/{name}", points=test_lapa.landmarks()),
+}
+
+
+def shorten(path: Path, size: int = -150) -> None:
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def text(content: str) -> Callable[[Path], object]:
+    return lambda path: path.write_text(content)
+
+
+def picture(pixels: np.ndarray, mode: str | None = None) -> Callable[[Path], object]:
+    return lambda path: Image.fromarray(pixels).convert(mode).save(path)
+
+
+def line(number: int, *content: str) -> Callable[[Path], object]:
+    """The line `number`, from 0, replaced, or removed."""
+
+    def spoil(path: Path) -> None:
+        lines = path.read_text().splitlines()
+        path.write_text("\n".join([*lines[:number], *content, *lines[number + 1 :]]))
+
+    return spoil
+
+
+def points(moved: np.ndarray) -> Callable[[Path], object]:
+    return text("".join(f"{x} {y}\n" for x, y in moved))
+
+
+MISSING, NO_IMAGE = "the file is missing", "not a readable image"
+CELEBA, LAPA, RENDERED = test_celebamask_hq.label_map(), test_lapa.face(), test_face_synthetics.label_map()
+# Format, the file that is spoiled, how, and what is said of it; or of another file.
+BAD: list[tuple[str, str, Callable[[Path], object], str, str]] = [
+    *((name, "image", shorten, NO_IMAGE, "image") for name in FILES),
+    ("celebamask_hq", "image", text("hello"), NO_IMAGE, "image"),
+    ("celebamask_hq", "mask", shorten, NO_IMAGE, "mask"),
+    ("ibug_300w", "points", partial(shorten, size=800), r"must (hold 68 points|be a point)", "points"),
+    *((name, kind, Path.unlink, MISSING, kind) for name in ("face_synthetics", "lapa") for kind in FILES[name]),
+    ("celebamask_hq", "mask", Path.unlink, MISSING, "mask"),
+    (
+        "celebamask_hq",
+        "mask",
+        picture(test_celebamask_hq.label_map(48)),
+        "a mask must have its image's size or half of it, but got 48x48 for 64x64",
+        "mask",
+    ),
+    ("celebamask_hq", "image", picture(CELEBA[:40]), "a mask must have its image's size .* 64x64 for 64x40", "mask"),
+    ("face_synthetics", "mask", picture(RENDERED[:32, :32]), "must be 64x64 as its image, but is 32x32", "mask"),
+    ("lapa", "mask", picture(LAPA[:50]), "must be 48x60 as its image, but is 48x50", "mask"),
+    ("celebamask_hq", "mask", picture(CELEBA + 1), "classes must be 0 to 18, but got 19", "mask"),
+    ("face_synthetics", "mask", picture(np.full_like(RENDERED, 19)), "classes must be 0 to 18, but got 19", "mask"),
+    ("lapa", "mask", picture(LAPA + 1), "classes must be 0 to 10, but got 11", "mask"),
+    ("celebamask_hq", "mask", picture(CELEBA, "RGB"), "must have one channel or a palette, but has 3 channels", "mask"),
+    ("lapa", "mask", picture(LAPA, "RGB"), "must have one channel or a palette, but has 3 channels", "mask"),
+    ("lapa", "mask", picture(0 * LAPA), "must show both eyes and the mouth for crop face", "image"),
+    ("ibug_300w", "image", picture(np.zeros((75, 80, 3), np.uint8)), "must be square for crop none, .* 80x75", "image"),
+    ("face_synthetics", "points", text("5 5\n" * 68), "must hold 70 points, but has 68", "points"),
+    ("lapa", "points", text("5 6\n" * 68), "must hold 106 points, but has 68", "points"),
+    ("lapa", "points", line(8), "must hold 106 points, but has 105", "points"),
+    ("lapa", "points", text("105\n" + "5 6\n" * 105), "must be a point `x y`, but reads '105'", "points"),
+    ("face_synthetics", "points", line(3, "nan 1"), "a point must be finite", "points"),
+    (
+        "lapa",
+        "points",
+        line(8, "20 95"),
+        r"landmarks must be at most .* outside of the image of 48x60, but point 7 is at \(20, 95\)",
+        "points",
+    ),
+    (
+        "face_synthetics",
+        "points",
+        line(40, "20 -40"),
+        r"landmarks must be at most .* point 40 is at \(19\.5, -40\.5\)",
+        "points",
+    ),
+    ("face_synthetics", "points", line(69, "150 20"), r".* but point 69 is at \(149\.5, 19\.5\)", "points"),
+    (
+        "ibug_300w",
+        "points",
+        line(11, "41 141"),
+        r"landmarks must be at most 28\.8 pixels .* of 80x80, but point 8 is at \(40, 140\)",
+        "points",
+    ),
+    ("ibug_300w", "points", line(11, "-59 41"), r".* but point 8 is at \(-60, 40\)", "points"),
+    ("ibug_300w", "points", points(test_ibug_300w.face() + 60), "landmarks must be at most", "points"),
+]
+
+
+@pytest.mark.parametrize(("format", "kind", "spoil", "says", "of"), BAD)
+def test_a_bad_file_is_named_in_one_line(
+    tmp_path: Path, format: str, kind: str, spoil: Callable[[Path], object], says: str, of: str
+) -> None:
+    for name in "ab":
+        NAMED[format](tmp_path, name)
+    spoil(tmp_path / FILES[format][kind])
+    samples = read(format, tmp_path, size=32, crop="face" if format == "lapa" else "none").samples
+    next(samples)  # the good one
+    with pytest.raises(ValueError, match=r"must|missing|not a readable") as error:
+        next(samples)
+    assert re.fullmatch(rf"{re.escape(str(tmp_path / FILES[format][of]))}(:\d+)?: {says}.*", str(error.value))

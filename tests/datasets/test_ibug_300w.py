@@ -214,48 +214,6 @@ def test_an_image_and_its_points_are_a_pair(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def with_point(at: Path, x: float, y: float) -> None:
-    points = face()
-    points[8] = x, y
-    write(at, "b", points)
-
-
-BAD = {
-    "truncated image": (
-        lambda at: (at / "b.jpg").write_bytes((at / "b.jpg").read_bytes()[:-200]),
-        r"b\.jpg: not a readable image",
-    ),
-    "truncated points": (
-        lambda at: (at / "b.pts").write_text((at / "b.pts").read_text()[:800]),
-        r"b\.pts(:\d+)?: must (hold 68 points|be a point)",
-    ),
-    "point far below": (
-        lambda at: with_point(at, 40, 140),
-        r"b\.pts: landmarks must be at most 28\.8 pixels .* of 80x80, but point 8 is at \(40, 140\)",
-    ),
-    "point far left": (lambda at: with_point(at, -60, 40), r"b\.pts: .* but point 8 is at \(-60, 40\)"),
-    "of another image": (lambda at: write(at, "b", face() + 60), r"b\.pts: landmarks must be at most"),
-    "not square": (
-        lambda at: Image.fromarray(photograph(SIDE)[:75]).save(at / "b.jpg"),
-        r"b\.jpg: must be square for crop none, but is 80x75; use crop center, pad or face",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_file_is_named_in_one_line(tmp_path: Path, kind: str) -> None:
-    spoil, message = BAD[kind]
-    for name in "ab":
-        write(tmp_path, f"afw/{name}")
-    spoil(tmp_path / "afw")
-    samples = read(tmp_path, size=32).samples
-    next(samples)  # the good one
-    with pytest.raises(ValueError, match=message) as error:
-        next(samples)
-    assert "\n" not in str(error.value)
-    assert str(error.value).startswith(str(tmp_path))
-
-
 def test_points_of_a_face_that_the_edge_cuts_are_kept(tmp_path: Path) -> None:
     points = face() + np.array([0, 20])  # the chin is ten pixels below the image
     assert points[8, 1] == 90

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.classes import FACE_CLASSES
-from datasets.labels import IGNORE, LIBRARY, load_labels
+from datasets.classes import FACE_CLASSES, IGNORE
+from datasets.labels import LIBRARY, load_labels
 
 # Written down apart from the tables: by id, the data set's name and the common class. LaPa's sides are the image's and
 # CelebAMask-HQ's the subject's. FaceSynthetics' are the image's: in its official samples class 3 lies around landmarks

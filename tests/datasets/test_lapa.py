@@ -148,66 +148,6 @@ def test_photographs_are_upright_colour_images_whatever_is_stored(tmp_path: Path
     np.testing.assert_array_equal(got["grey"], np.repeat(np.asarray(plain.convert("L"))[..., None], 3, axis=2))
 
 
-def damage(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-150])
-
-
-def replace_line(path: Path, number: int, line: str | None) -> None:
-    lines = path.read_text().splitlines()
-    lines[number : number + 1] = [] if line is None else [line]
-    path.write_text("\n".join(lines))
-
-
-BAD = {
-    "truncated image": (lambda at: damage(at / "images/b.jpg"), r"images/b\.jpg: not a readable image"),
-    "missing image": (lambda at: (at / "images/b.jpg").unlink(), r"images/b\.jpg: the file is missing"),
-    "missing mask": (lambda at: (at / "labels/b.png").unlink(), r"labels/b\.png: the file is missing"),
-    "missing landmarks": (lambda at: (at / "landmarks/b.txt").unlink(), r"landmarks/b\.txt: the file is missing"),
-    "mask of another size": (
-        lambda at: Image.fromarray(face()[:50]).save(at / "labels/b.png"),
-        r"labels/b\.png: must be 48x60 as its image, but is 48x50",
-    ),
-    "class out of range": (
-        lambda at: Image.fromarray(face() + 1).save(at / "labels/b.png"),
-        r"labels/b\.png: classes must be 0 to 10, but got 11",
-    ),
-    "colour mask": (
-        lambda at: Image.fromarray(face()).convert("RGB").save(at / "labels/b.png"),
-        r"labels/b\.png: must have one channel or a palette, but has 3 channels",
-    ),
-    "landmark outside": (
-        lambda at: replace_line(at / "landmarks/b.txt", 8, "20 95"),
-        r"landmarks/b\.txt: landmarks must be at most .* outside of the image of 48x60, but point 7 is at \(20, 95\)",
-    ),
-    "a point less": (
-        lambda at: replace_line(at / "landmarks/b.txt", 8, None),
-        r"landmarks/b\.txt: must hold 106 points, but has 105",
-    ),
-    "points of 300-W": (
-        lambda at: (at / "landmarks/b.txt").write_text("5 6\n" * 68),
-        r"landmarks/b\.txt: must hold 106 points, but has 68",
-    ),
-    "no face": (
-        lambda at: Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(at / "labels/b.png"),
-        r"images/b\.jpg: must show both eyes and the mouth for crop face",
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_file_is_named_in_one_line(tmp_path: Path, kind: str) -> None:
-    spoil, message = BAD[kind]
-    for name in "ab":
-        write(tmp_path, f"train/{name}", points=landmarks())
-    spoil(tmp_path / "train")
-    samples = read(tmp_path, size=32, crop="face").samples
-    next(samples)  # the good one
-    with pytest.raises(ValueError, match=message) as error:
-        next(samples)
-    assert "\n" not in str(error.value)
-    assert str(error.value).startswith(str(tmp_path))
-
-
 def test_a_folder_in_another_layout_says_what_is_needed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must have \{train,val,test\}/\{images,labels,landmarks\}, but has no split"):
         read(tmp_path, size=16)

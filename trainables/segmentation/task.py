@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from datasets import Pack
 from datasets.augment import face_parsing_transform, seeded
 from datasets.batched import Batched
+from datasets.classes import IGNORE
 from trainables.initialisation import fan_in, fan_out, initialise
 from trainables.segmentation.metrics import SegmentationEvaluator
 from trainables.segmentation.model import DeepLab
@@ -21,7 +22,6 @@ from trainables.weights import load_weights
 
 log = logging.getLogger(__name__)
 
-IGNORE = 255
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB / 255, as the published backbone weights expect
 STD = (0.229, 0.224, 0.225)
 
