@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets.formats.reading import decode, decode_alpha
+from datasets.formats.reading import check_size, decode, decode_cutout
 from datasets.formats.record import Record
 from datasets.labels import LabelTable
 
@@ -39,10 +39,9 @@ class AISegment:
     def record(self, name: str) -> Record:
         picture, matte = self.files(name)
         image = decode(picture, "RGB")
-        stored = decode(matte)
-        if stored.ndim != 3 or stored.shape[2] != 4:
-            raise ValueError(f"{matte}: must be RGBA, whose alpha is the matte, but has no alpha")
-        return Record(image, pictures={"alpha": decode_alpha(matte, image.shape[:2])})
+        _, alpha = decode_cutout(matte)
+        check_size(matte, alpha.shape, image.shape)
+        return Record(image, pictures={"alpha": alpha})
 
 
 def open_folder(source: Path, *, split: str | None, table: LabelTable | None) -> AISegment:

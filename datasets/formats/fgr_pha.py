@@ -4,8 +4,9 @@
     pha/{name}.{jpg,png}         alpha: one channel, or three equal ones
     src/{name}.{jpg,png}         the composite, and bgr/ its clean background, in sets for testing: both or none
 
-below `train/` and `valid/`, where a set has these, or `test/`. `name` may hold folders, as a video's frames do. Without
-src the image of a sample is its foreground; compositing gives it a background.
+in the folder itself, or below `train/`, `valid/` (or `val/`) and `test/`, as far as a set has these; ids then begin
+with the split's folder. `name` may hold folders, as a video's frames do. Without src the image of a sample is its
+foreground; compositing gives it a background.
 """
 
 import os
@@ -14,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets.formats.reading import decode, decode_alpha
+from datasets.formats.reading import check_size, decode, decode_alpha
 from datasets.formats.record import Record
 from datasets.labels import LabelTable
 
-VERSION = 1
+VERSION = 2
 SPLITS = {"train": ("train",), "val": ("valid", "val"), "test": ("test",)}
 SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -28,7 +29,7 @@ class FgrPha:
     """Folders fgr and pha. Records have the image, and pictures: alpha uint8 [H, W], foreground and, if there are src
     and bgr, background. `paths` has the file of each name in each folder, as far as it is there."""
 
-    root: Path
+    roots: Mapping[str, Path]  # by the folder that a name begins with, or ""
     kinds: tuple[str, ...]
     paths: Mapping[str, Mapping[str, Path]]
     names: tuple[str, ...]
@@ -43,52 +44,72 @@ class FgrPha:
         pictures = {"alpha": decode_alpha(files["pha"], foreground.shape[:2]), "foreground": foreground}
         others = {kind: decode(files[kind], "RGB") for kind in ("src", "bgr") if kind in files}
         for kind, picture in others.items():
-            if picture.shape != foreground.shape:
-                raise ValueError(
-                    f"{files[kind]}: must be {foreground.shape[1]}x{foreground.shape[0]} as its foreground, "
-                    f"but is {picture.shape[1]}x{picture.shape[0]}"
-                )
+            check_size(files[kind], picture.shape, foreground.shape, "foreground")
         if "bgr" in others:
             pictures["background"] = others["bgr"]
         return Record(others.get("src", foreground), pictures=pictures)
 
     def _path(self, kind: str, name: str) -> Path:
         """The file, or where it should be."""
-        return self.paths[kind].get(name, self.root / kind / f"{name}.png")
+        first, _, rest = name.partition("/")
+        root, inside = (self.roots[""], name) if "" in self.roots else (self.roots[first], rest)
+        return self.paths[kind].get(name, root / kind / f"{inside}.png")
 
 
 def open_folder(source: Path, *, split: str | None, table: LabelTable | None) -> FgrPha:
-    """Opens a folder with fgr/ and pha/, or one of its splits.
+    """Opens a folder with fgr/ and pha/, or one with splits.
 
-    split  train, val (the folder valid or val) or test, where the set has such folders
+    split  train, val (the folder valid or val) or test; None is all that are there. Ids are `train/NAME` either way
 
     The samples are those of which there is any file; one that lacks a file is a bad sample. Raises ValueError, one line
-    that names the folder, for another layout, for src without bgr, and for two files of one name.
+    that names the folder, for another layout, for src without bgr or in some of the splits only, and for two files of
+    one name.
     """
-    root = source if split is None else _split(source, split)
-    for kind in ("fgr", "pha"):
-        if not (root / kind).is_dir():
-            has = [name for name, folders in SPLITS.items() if any((source / f / kind).is_dir() for f in folders)]
-            hint = f"; give the split {' or '.join(has)}" if has and split is None else ""
-            raise ValueError(f"{root / kind}: the folder is missing, since {root} must have fgr/ and pha/{hint}")
-    both = [kind for kind in ("src", "bgr") if (root / kind).is_dir()]
-    if len(both) == 1:
-        raise ValueError(f"{root}: must have src/ and bgr/ or neither, but has {both[0]}/ alone")
-    kinds = (*both, "fgr", "pha")
-    paths = {kind: dict(_files(root / kind)) for kind in kinds}
+    roots = _roots(source, split)
+    kinds = _kinds(roots)
+    paths: dict[str, dict[str, Path]] = {kind: {} for kind in kinds}
+    for kind in kinds:
+        for first, root in roots.items():
+            paths[kind] |= {f"{first}/{name}".lstrip("/"): path for name, path in _files(root / kind)}
     names = sorted({name for of_kind in paths.values() for name in of_kind})
     if not names:
+        root = next(iter(roots.values()))
         raise ValueError(f"{root / 'fgr'}: must hold {', '.join(SUFFIXES)} files, but holds none")
-    return FgrPha(root, kinds, paths, tuple(names), {"folders": list(kinds)})
+    return FgrPha(
+        roots, kinds, paths, tuple(names), {"folders": list(kinds), "splits": [first for first in roots if first]}
+    )
 
 
-def _split(source: Path, split: str) -> Path:
-    if split not in SPLITS:
+def _roots(source: Path, split: str | None) -> dict[str, Path]:
+    """The folders that have fgr/ and pha/, by what the names of their samples begin with."""
+    if split not in (None, *SPLITS):
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, but got {split!r}")
-    found = [source / folder for folder in SPLITS[split] if (source / folder).is_dir()]
-    if not found:
-        raise ValueError(f"{source}: split {split} must have the folder {' or '.join(SPLITS[split])}, but has none")
-    return found[0]
+    wanted = [folder for name in SPLITS for folder in SPLITS[name] if split in (None, name)]
+    found = {folder: source / folder for folder in wanted if (source / folder).is_dir()}
+    whole = any((source / kind).is_dir() for kind in ("fgr", "pha"))
+    if "valid" in found and "val" in found:
+        raise ValueError(f"{source}: must have valid/ or val/, but has both; remove one")
+    if split is not None and not found:
+        raise ValueError(f"{source}: split {split} must have the folder {' or '.join(wanted)}, but has none")
+    if split is None and whole and found:
+        raise ValueError(f"{source}: must have fgr/ and pha/ or splits, but has {', '.join(found)} too; give one split")
+    return found or {"": source}
+
+
+def _kinds(roots: Mapping[str, Path]) -> tuple[str, ...]:
+    """The folders that each root must have, and src and bgr where they are."""
+    for root in roots.values():
+        for kind in ("fgr", "pha"):
+            if not (root / kind).is_dir():
+                raise ValueError(f"{root / kind}: the folder is missing, since {root} must have fgr/ and pha/")
+        both = [kind for kind in ("src", "bgr") if (root / kind).is_dir()]
+        if len(both) == 1:
+            raise ValueError(f"{root}: must have src/ and bgr/ or neither, but has {both[0]}/ alone")
+    tested = [root for root in roots.values() if (root / "src").is_dir()]
+    if tested and len(tested) < len(roots):
+        lacking = next(root for root in roots.values() if root not in tested)
+        raise ValueError(f"{lacking}: must have src/ and bgr/, as {tested[0]} has; read the splits one by one")
+    return ("src", "bgr", "fgr", "pha") if tested else ("fgr", "pha")
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:

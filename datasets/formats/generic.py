@@ -47,7 +47,7 @@ from datasets.formats.reading import decode, decode_alpha, decode_labels
 from datasets.formats.record import Record
 from datasets.labels import LIBRARY, LabelTable
 
-VERSION = 1
+VERSION = 2
 FIRST_PIXEL = {0: 0.0, 1: 1.0, "corner": 0.5}  # both coordinates of its centre
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from datasets.formats.reading import decode, decode_alpha
+from datasets.formats.reading import decode_cutout
 from datasets.formats.record import Record
 from datasets.labels import LabelTable
 
@@ -33,12 +33,8 @@ class PhotoMatte85:
 
     def record(self, name: str) -> Record:
         (path,) = self.files(name)
-        colour = decode(path, "RGB")
-        stored = decode(path)
-        if stored.ndim != 3 or stored.shape[2] != 4:
-            channels = 1 if stored.ndim == 2 else stored.shape[2]
-            raise ValueError(f"{path}: must be RGBA of 8 bits, but has {channels} channels of {stored.dtype}")
-        return Record(colour, pictures={"alpha": decode_alpha(path, colour.shape[:2]), "foreground": colour})
+        colour, alpha = decode_cutout(path)
+        return Record(colour, pictures={"alpha": alpha, "foreground": colour})
 
 
 def open_folder(source: Path, *, split: str | None, table: LabelTable | None) -> PhotoMatte85:

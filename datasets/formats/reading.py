@@ -91,17 +91,10 @@ def decode(path: Path, mode: str | None = None) -> np.ndarray:
 
     Raises ValueError that names the file when it is missing, truncated or not an image.
     """
-    try:
-        with Image.open(path) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if mode == "RGB" and upright.mode.startswith("I;16"):
-                return np.repeat((np.asarray(upright) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-            return np.asarray(upright if mode is None else upright.convert(mode))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: the file is missing") from None
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable image ({error}); replace or remove the file") from None
+    image = _open(path)
+    if mode == "RGB" and image.mode.startswith("I;16"):
+        return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    return np.asarray(image if mode is None else image.convert(mode))
 
 
 def decode_labels(path: Path, table: LabelTable, shape: tuple[int, int] | None = None) -> np.ndarray:
@@ -113,9 +106,8 @@ def decode_labels(path: Path, table: LabelTable, shape: tuple[int, int] | None =
     labels = decode(path)
     if labels.ndim != 2:
         raise ValueError(f"{path}: must have one channel or a palette, but has {labels.shape[2]} channels")
-    if shape is not None and labels.shape != shape:
-        got = f"{labels.shape[1]}x{labels.shape[0]}"
-        raise ValueError(f"{path}: must be {shape[1]}x{shape[0]} as its image, but is {got}")
+    if shape is not None:
+        check_size(path, labels.shape, shape)
     known = {*table.ids, 255}
     wrong = [int(k) for k in np.unique(labels) if int(k) not in known]
     if wrong:
@@ -124,30 +116,66 @@ def decode_labels(path: Path, table: LabelTable, shape: tuple[int, int] | None =
 
 
 def decode_alpha(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    """The alpha uint8 [H, W] of a file: the last channel where there is transparency, else the one channel of 1, 8 or
-    16 bits, or what three equal channels hold.
+    """The alpha uint8 [H, W] of a file: its transparency, unless that is 255 throughout, else its one channel of 1, 8
+    or 16 bits, or what three equal channels hold.
 
     Raises ValueError that names the file for another image, and for one that is not `shape` (H, W) as its image is.
     """
-    stored = decode(path)
-    with Image.open(path) as image:
-        mode = image.mode
+    image = _open(path)
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA")
+    mode, alpha = image.mode, np.asarray(image)
     if mode in ("RGBA", "LA"):
-        alpha = stored[..., -1]
-    elif mode == "1":
-        alpha = stored.astype(np.uint8) * np.uint8(255)
-    elif mode.startswith("I;16"):
-        alpha = (stored >> 8).astype(np.uint8)
-    elif mode == "L":
-        alpha = stored
-    elif mode == "RGB" and (stored == stored[..., :1]).all():
-        alpha = stored[..., 0]
-    else:
-        raise ValueError(f"{path}: must have one channel or transparency, but is a picture of mode {mode}")
-    if alpha.shape != shape:
-        got = f"{alpha.shape[1]}x{alpha.shape[0]}"
-        raise ValueError(f"{path}: must be {shape[1]}x{shape[0]} as its image, but is {got}")
-    return np.ascontiguousarray(alpha)
+        opaque = bool((alpha[..., -1] == 255).all())
+        alpha = alpha[..., :-1] if opaque else alpha[..., -1]
+    if alpha.ndim == 3 and mode in ("RGB", "RGBA", "LA") and (alpha == alpha[..., :1]).all():
+        alpha = alpha[..., 0]
+    if alpha.ndim == 3 or not (mode in ("RGB", "RGBA", "LA", "L", "1") or mode.startswith("I;16")):
+        raise ValueError(f"{path}: must have one channel or transparency, but is a picture of mode {mode} without any")
+    if mode == "1":
+        alpha = alpha * np.uint8(255)
+    check_size(path, alpha.shape, shape)
+    return np.ascontiguousarray(alpha >> 8 if mode.startswith("I;16") else alpha, np.uint8)
+
+
+def decode_cutout(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The colour uint8 [H, W, 3] and the alpha uint8 [H, W] of a file with transparency, of 8 or 16 bits.
+
+    Raises ValueError that names the file for another image.
+    """
+    image = _open(path)
+    if not image.has_transparency_data:
+        raise ValueError(f"{path}: must be RGBA, whose alpha is the matte, but is a picture of mode {image.mode}")
+    stored = np.asarray(image.convert("RGBA"))
+    return np.ascontiguousarray(stored[..., :3]), np.ascontiguousarray(stored[..., 3])
+
+
+def check_size(path: Path, shape: tuple[int, ...], wanted: tuple[int, ...], of: str = "image") -> None:
+    """Raises ValueError that names the file where its `shape` (H, W, ...) is not that of what it belongs to.
+
+    Every file is turned upright by its own EXIF orientation. A mask that was drawn on a photograph as it is stored,
+    and carries no orientation, is told by its size after a quarter turn; after half a turn or a mirror image nothing
+    tells it.
+    """
+    (height, width), (high, wide) = shape[:2], wanted[:2]
+    if (height, width) == (high, wide):
+        return
+    turned = (
+        "; one of the two is turned: give both the same EXIF orientation, or none" if height == wide != high else ""
+    )
+    raise ValueError(f"{path}: must be {wide}x{high} as its {of}, but is {width}x{height}{turned}")
+
+
+def _open(path: Path) -> Image.Image:
+    """The image of a file, decoded, and upright by its EXIF orientation."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: the file is missing") from None
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: not a readable image ({error}); replace or remove the file") from None
 
 
 def _ranges(ids: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -99,7 +100,7 @@ def test_an_aisegment_photograph_without_its_matte_is_a_bad_sample(tmp_path: Pat
     with pytest.raises(ValueError, match=r"1803151818-00000002\.png: the file is missing"):
         reading.sample(second)
     save(gone, colour(0))
-    with pytest.raises(ValueError, match=r"must be RGBA, whose alpha is the matte, but has no alpha"):
+    with pytest.raises(ValueError, match=r"must be RGBA, whose alpha is the matte, but is a picture of mode RGB"):
         reading.sample(second)
     save(gone, rgba(0)[:-1])
     with pytest.raises(ValueError, match=r"must be 16x24 as its image, but is 16x23"):
@@ -117,7 +118,7 @@ def test_photomatte85_keeps_colour_where_alpha_is_low(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("pixels", "says"),
-    [(colour(0), "must be RGBA of 8 bits, but has 3 channels of uint8"), (matte(), "but has 1 channels of uint8")],
+    [(colour(0), "must be RGBA, whose alpha is the matte, but is a picture of mode RGB"), (matte(), "mode L")],
 )
 def test_a_photomatte_without_alpha_is_bad(tmp_path: Path, pixels: np.ndarray, says: str) -> None:
     save(tmp_path / "a.png", pixels)
@@ -127,7 +128,9 @@ def test_a_photomatte_without_alpha_is_bad(tmp_path: Path, pixels: np.ndarray, s
 
 def test_four_channels_that_are_no_alpha_are_refused(tmp_path: Path) -> None:
     Image.fromarray(colour(0)).convert("CMYK").save(tmp_path / "a.png", format="JPEG")
-    with pytest.raises(ValueError, match=r"a\.png: must have one channel or transparency, but is .* mode CMYK"):
+    with pytest.raises(
+        ValueError, match=r"a\.png: must be RGBA, whose alpha is the matte, but is a picture of mode CMYK"
+    ):
         only("photomatte85", tmp_path)
 
 
@@ -192,15 +195,160 @@ def test_sets_for_testing_have_composite_and_background(tmp_path: Path) -> None:
         read("fgr_pha", tmp_path, size=8)
 
 
+# The file of the colour, and that of the matte, of sample 3 of each format.
+FILES = {
+    "aisegment": (
+        "clip_img/1803151818/clip_00000000/1803151818-00000003.jpg",
+        "matting/1803151818/matting_00000000/1803151818-00000003.png",
+    ),
+    "fgr_pha": ("fgr/clip/0003.png", "pha/clip/0003.jpg"),
+    "photomatte85": ("3.png", "3.png"),
+}
+WRITERS = {"aisegment": write_aisegment, "fgr_pha": write_fgr_pha, "photomatte85": write_photomatte85}
+
+
+def turned(pixels: np.ndarray, path: Path, orientation: int = 6) -> None:
+    """Stored as a camera on its side does it: upright once its rows have become columns."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.ascontiguousarray(np.rot90(pixels, 1 if orientation == 6 else 2))
+    Image.fromarray(stored).save(path, exif=exif, **({"quality": 98} if path.suffix == ".jpg" else {}))
+
+
+@pytest.mark.parametrize("format", FILES)
+def test_a_turned_photograph_is_upright_and_its_matte_lies_on_it(tmp_path: Path, format: str) -> None:
+    WRITERS[format](tmp_path, 3)
+    plain = only(format, tmp_path)
+    picture, mask = (tmp_path / file for file in FILES[format])
+    for orientation in (3, 6):
+        turned(rgba(3) if format == "photomatte85" else colour(3), picture, orientation)
+        sample = only(format, tmp_path)
+        assert np.abs(sample["image"].astype(int) - plain["image"]).max() <= 8
+        np.testing.assert_array_equal(sample["alpha"], plain["alpha"])
+    if format == "aisegment":  # the matte may be turned, too, as may the photograph alone
+        turned(rgba(3), mask)
+        np.testing.assert_array_equal(only(format, tmp_path)["alpha"], plain["alpha"])
+
+
+@pytest.mark.parametrize("format", ["aisegment", "fgr_pha"])
+def test_a_matte_of_a_turned_photograph_as_it_is_stored_is_bad(tmp_path: Path, format: str) -> None:
+    WRITERS[format](tmp_path, 3)
+    picture, mask = (tmp_path / file for file in FILES[format])
+    turned(colour(3), picture)
+    save(mask, np.ascontiguousarray(np.rot90(rgba(3) if format == "aisegment" else matte())))
+    says = r"000+3\.\w+: must be 16x24 as its image, but is 24x16; one of the two is turned: give both the same EXIF"
+    with pytest.raises(ValueError, match=says):
+        only(format, tmp_path)
+
+
+@pytest.mark.parametrize("format", FILES)
+def test_16_bits_are_the_upper_8(tmp_path: Path, format: str) -> None:
+    WRITERS[format](tmp_path, 3)
+    picture, mask = (tmp_path / file for file in FILES[format])
+    low = np.random.Generator(np.random.Philox(3)).integers(0, 256, (H, W, 4), dtype=np.uint16)
+    deep = rgba(3).astype(np.uint16) * 256 + low
+    if format == "fgr_pha":
+        mask.unlink()
+        cv2.imwrite(str(picture), deep[..., 2::-1])
+        Image.fromarray(deep[..., 3]).save(mask.with_suffix(".png"))
+    else:
+        cv2.imwrite(str(mask), deep[..., [2, 1, 0, 3]])
+    sample = only(format, tmp_path)
+    np.testing.assert_array_equal(sample["alpha"], padded(matte()))
+    if format != "aisegment":
+        np.testing.assert_array_equal(sample["foreground"], padded(colour(3)))
+    else:
+        save(picture, colour(3)[..., 0])  # and a grey photograph
+        grey = np.array(Image.open(picture)).astype(np.uint16) * 256 + low[..., 0]
+        Image.fromarray(grey).save(picture, format="PNG")
+        np.testing.assert_array_equal(only(format, tmp_path)["image"][..., 1], padded((grey >> 8).astype(np.uint8)))
+
+
+def test_transparency_of_a_photograph_is_no_matte(tmp_path: Path) -> None:
+    write_aisegment(tmp_path / "a", 3)
+    write_fgr_pha(tmp_path / "f", 3)
+    Image.fromarray(np.dstack([colour(3), 255 - matte()])).save(tmp_path / "a" / FILES["aisegment"][0], format="PNG")
+    save(tmp_path / "f" / FILES["fgr_pha"][0], np.dstack([colour(3), 255 - matte()]))
+    for format, root in (("aisegment", "a"), ("fgr_pha", "f")):
+        sample = only(format, tmp_path / root)
+        np.testing.assert_array_equal(sample["image"], padded(colour(3)))
+        assert np.abs(sample["alpha"].astype(int) - padded(matte())).max() <= 2
+
+
+def test_a_matte_may_be_transparency_or_grey(tmp_path: Path) -> None:
+    write_fgr_pha(tmp_path, 3)
+    mask = (tmp_path / FILES["fgr_pha"][1]).with_suffix(".png")
+    mask.with_suffix(".jpg").unlink()
+    grey, opaque = np.dstack([matte()] * 3), np.full((H, W), 255, np.uint8)
+    palette = Image.fromarray(matte(), "P")
+    palette.putpalette([level for level in range(256) for _ in range(3)])
+    for stored in (
+        Image.fromarray(rgba(3)),
+        Image.fromarray(np.dstack([colour(3)[..., 0], matte()])),
+        Image.fromarray(grey),
+        Image.fromarray(np.dstack([grey, opaque])),  # a picture of the matte, saved with a channel that says nothing
+        Image.fromarray(np.dstack([matte(), opaque])),
+        palette,
+    ):
+        stored.save(mask)
+        np.testing.assert_array_equal(only("fgr_pha", tmp_path)["alpha"], padded(matte()))
+    save(mask, np.dstack([colour(3), opaque]))
+    with pytest.raises(
+        ValueError, match=r"0003\.png: must have one channel or .* is a picture of mode RGBA without any"
+    ):
+        only("fgr_pha", tmp_path)
+
+
+def test_grey_and_palette_cutouts_have_colour(tmp_path: Path) -> None:
+    grey = colour(0)[..., 0]
+    save(tmp_path / "a.png", np.dstack([grey, matte()]))
+    sample = only("photomatte85", tmp_path)
+    np.testing.assert_array_equal(sample["foreground"], padded(np.dstack([grey] * 3)))
+    np.testing.assert_array_equal(sample["alpha"], padded(matte()))
+    whole = rgba(0)
+    whole[..., 3] = 255 * (matte() > 127)
+    Image.fromarray(whole).quantize(256).save(tmp_path / "a.png")
+    sample = only("photomatte85", tmp_path)
+    np.testing.assert_array_equal(sample["alpha"], padded(whole[..., 3]))
+
+
 def test_splits_of_fgr_and_pha_are_folders(tmp_path: Path) -> None:
     write_fgr_pha(tmp_path / "train", 1)
     write_fgr_pha(tmp_path / "valid", 2)
     names = partial(read, "fgr_pha", tmp_path, size=8)
-    assert names(split="train").names == ("clip/0001",)
-    assert names(split="val").names == ("clip/0002",)
+    assert names(split="train").names == ("train/clip/0001",)
+    assert names(split="val").names == ("valid/clip/0002",)
+    assert names().names == ("train/clip/0001", "valid/clip/0002")
+    assert names().source["splits"] == ["train", "valid"]
+    np.testing.assert_array_equal(
+        next(names(crop="pad").samples)["image"], only("fgr_pha", tmp_path, split="train", size=8)["image"]
+    )
     with pytest.raises(ValueError, match="split test must have the folder test, but has none"):
         names(split="test")
-    with pytest.raises(ValueError, match=r"fgr: the folder is missing, .*; give the split train or val"):
+    (tmp_path / "train" / "pha" / "clip" / "0001.jpg").unlink()
+    with pytest.raises(ValueError, match=r"train/pha/clip/0001\.png: the file is missing"):
+        next(names().samples)
+
+
+def test_splits_that_cannot_be_one_set_are_refused(tmp_path: Path) -> None:
+    names = partial(read, "fgr_pha", tmp_path, size=8)
+    write_fgr_pha(tmp_path / "train", 1)
+    write_fgr_pha(tmp_path / "test", 1, clean=True)
+    with pytest.raises(ValueError, match=r"train: must have src/ and bgr/, as .*/test has; read the splits one by one"):
+        names()
+    assert len(names(split="test")) == len(names(split="train")) == 1
+    for folder in ("valid", "val"):
+        (tmp_path / folder / "fgr").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"must have valid/ or val/, but has both; remove one"):
+        names(split="val")
+    (tmp_path / "val" / "fgr").rmdir()
+    (tmp_path / "val").rmdir()
+    with pytest.raises(ValueError, match=r"valid/pha: the folder is missing"):
+        names()
+    write_fgr_pha(tmp_path, 1)
+    with pytest.raises(
+        ValueError, match=r"must have fgr/ and pha/ or splits, but has train, valid, test too; give one"
+    ):
         names()
 
 
