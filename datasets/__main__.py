@@ -3,6 +3,7 @@
     python -m datasets faces packs/synthetic --count 2000 --size 64 --domain studio --seed 7 --workers 8
     python -m datasets faces renders --count 100 --size 512 --domain my.yaml --panoramas hdri --layout face-api
     python -m datasets pack face_api renders packs/renders --size 256
+    python -m datasets refine packs/rough packs/fine --workers 8
     python -m datasets pack celebamask_hq /data/CelebAMask-HQ packs/real-train --size 64 --split train
     python -m datasets show packs/real-train --out sheet.png
     python -m datasets verify packs/real-train
@@ -17,20 +18,25 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cv2
 import typer
 from rich.console import Console
 from rich.progress import Progress, track
 
-from datasets import Pack, write_pack
+from datasets import Pack, mattes, write_pack
 from datasets.generate import COLUMNS, FaceSet, generate_faces, parse_columns
 from datasets.pack import Value
 from datasets.processes import WorkerError
 
+if TYPE_CHECKING:
+    from datasets.packing import Samples
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a pack (or a Face API folder) at OUT.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad samples out, listed in the manifest.")]
+Workers = Annotated[int, typer.Option(help="Processes; the pack is the same for any number.")]
 
 
 @app.command()
@@ -50,15 +56,13 @@ def pack(
     nose_outer: Annotated[
         str | None, typer.Option(help="Class of the Face API's halo beside the nose; skin unless given.")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes; the pack is the same for any number.")] = 1,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad samples out, listed in the manifest.")
-    ] = False,
+    workers: Workers = 1,
+    skip_bad: SkipBad = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Writes a data set in its own layout as a pack. Run again after an interruption, it goes on where it was."""
     from datasets.formats import read
-    from datasets.packing import pack_data_set
+    from datasets.packing import PART
 
     chosen = {name: value for name, value in (("glasses", glasses), ("nose_outer", nose_outer)) if value is not None}
     reading = read(
@@ -72,20 +76,27 @@ def pack(
         labels=labels,
         choices=chosen,
     )
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("packing", total=len(reading))
-        packed = pack_data_set(
-            reading,
-            out,
-            workers=workers,
-            skip_bad=skip_bad,
-            overwrite=overwrite,
-            progress=lambda samples: bar.advance(task, samples),
-        )
-    skipped = packed.manifest.source.get("skipped", {})
-    for reason in skipped.values():
-        print(f"skipped: {reason}", file=sys.stderr)
-    _say(packed)
+    _make(reading, out, "packing", PART, workers=workers, skip_bad=skip_bad, overwrite=overwrite)
+
+
+@app.command()
+def refine(
+    pack: Annotated[Path, typer.Argument(help="Folder of a pack with id, image and alpha.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the pack to write.")],
+    inner: Annotated[
+        float, typer.Option(help="How far within its edge a matte may be wrong, as a share of the longer side.")
+    ] = mattes.INNER,
+    outer: Annotated[float, typer.Option(help="How far outside of its edge: hair that was cut off.")] = mattes.OUTER,
+    side: Annotated[int, typer.Option(help="Pixels of the longer side at which mattes are solved for.")] = mattes.SIDE,
+    workers: Workers = 1,
+    skip_bad: SkipBad = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Writes a pack again with its mattes refined and the foregrounds estimated. Goes on as `pack` does."""
+    from datasets.refining import PART, Refinement
+
+    refinement = Refinement.of(Pack.open(pack), inner=inner, outer=outer, side=side)
+    _make(refinement, out, "refining", PART, workers=workers, skip_bad=skip_bad, overwrite=overwrite)
 
 
 @app.command()
@@ -159,6 +170,18 @@ def verify(pack: Annotated[Path, typer.Argument(help="Folder of the pack.")]) ->
 def _progress(samples: Iterable[dict[str, Value]], count: int) -> Iterable[dict[str, Value]]:
     console = Console(stderr=True)
     return track(samples, "packing", total=count, console=console, transient=True) if console.is_terminal else samples
+
+
+def _make(samples: "Samples", out: Path, doing: str, part: int, **options: Any) -> None:
+    """Makes a pack of samples, with a bar on a terminal, and says what came of it."""
+    from datasets.packing import pack_data_set
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task(doing, total=len(samples.names))
+        pack = pack_data_set(samples, out, part=part, progress=lambda done: bar.advance(task, done), **options)
+    for reason in pack.manifest.source.get("skipped", {}).values():
+        print(f"skipped: {reason}", file=sys.stderr)
+    _say(pack)
 
 
 def _say(pack: Pack) -> None:

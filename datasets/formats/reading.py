@@ -60,6 +60,9 @@ class Reading:
         """All samples, each read when it is asked for."""
         return (self.sample(name) for name in self.names)
 
+    def files(self, name: str) -> tuple[Path, ...]:
+        return self.data.files(name)
+
     def sample(self, name: str) -> dict[str, Value]:
         """One sample. Raises ValueError, one line that names the file, where it cannot be read, or not be cut so."""
         record = self.data.record(name)

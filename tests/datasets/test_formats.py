@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import packing
 from datasets.formats import FORMATS, Reading, read
 from datasets.packing import pack_data_set
 
@@ -155,12 +154,11 @@ def test_the_same_source_gives_the_same_digest(opened: tuple[str, Path], tmp_pat
     assert first.manifest == second.manifest
 
 
-def test_two_processes_make_the_same_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "PART", 2)  # or the second process had nothing to do
+def test_two_processes_make_the_same_pack(tmp_path: Path) -> None:
     for k in range(COUNT):
         test_matting_formats.write_fgr_pha(tmp_path / "set", k, clean=True)
     opened = ("fgr_pha", tmp_path / "set")
-    one, two = (pack_data_set(reading(opened), tmp_path / f"{n}", workers=n) for n in (1, 2))
+    one, two = (pack_data_set(reading(opened), tmp_path / f"{n}", workers=n, part=2) for n in (1, 2))
     assert one.manifest == two.manifest
 
 
