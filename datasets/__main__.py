@@ -3,6 +3,7 @@
     python -m datasets faces packs/synthetic --count 2000 --size 64 --domain studio --seed 7 --workers 8
     python -m datasets faces renders --count 100 --size 512 --domain my.yaml --panoramas hdri --layout face-api
     python -m datasets pack face_api renders packs/renders --size 256
+    python -m datasets pack panoramas hdri packs/rooms --size 256 --crops 24
     python -m datasets refine packs/rough packs/fine --workers 8
     python -m datasets pack celebamask_hq /data/CelebAMask-HQ packs/real-train --size 64 --split train
     python -m datasets show packs/real-train --out sheet.png
@@ -56,6 +57,8 @@ def pack(
     nose_outer: Annotated[
         str | None, typer.Option(help="Class of the Face API's halo beside the nose; skin unless given.")
     ] = None,
+    crops: Annotated[int | None, typer.Option(help="Pictures cut from each of the panoramas; 8 unless given.")] = None,
+    crops_seed: Annotated[int | None, typer.Option(help="Seed of those; 0 unless given.")] = None,
     workers: Workers = 1,
     skip_bad: SkipBad = False,
     overwrite: Overwrite = False,
@@ -75,6 +78,8 @@ def pack(
         shuffle_seed=shuffle_seed,
         labels=labels,
         choices=chosen,
+        crops=crops,
+        crops_seed=crops_seed,
     )
     _make(reading, out, "packing", PART, workers=workers, skip_bad=skip_bad, overwrite=overwrite)
 

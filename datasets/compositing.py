@@ -11,21 +11,17 @@ Everything is a function of the sample, the sources and a seed, so that a batch 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from datasets.formats.record import resize_image
 from datasets.pack import Pack, Value
-from datasets.panorama import Floats, Panoramas
+from datasets.panorama import FOV, PITCH, STOPS, Panoramas
 from datasets.relighting import capture, relight
-from datasets.srgb import srgb_from_linear
 
 VERSION = 1  # raised whenever the same sample, sources and seed give another composite
 COLUMNS = ("foreground", "alpha")  # that a sample must have
-PITCH, FOV, STOPS = (-15.0, 15.0), (40.0, 90.0), (-1.0, 1.0)  # of panoramas: degrees, degrees, exposure
-WHITE = 4.0  # exposed linear value that becomes white: 4.5 stops above the mid-grey 0.18
 SHOWN = (0.5, 1.0)  # share of the side of a pack's picture that is shown
 
 
@@ -74,8 +70,7 @@ class Backgrounds:
         if isinstance(self.source, Panoramas):
             name = self.source.names[int(rng.integers(len(self.source.names)))]
             yaw, pitch, fov = rng.uniform(0, 360), rng.uniform(*PITCH), rng.uniform(*FOV)
-            panorama = self.source.load(name)
-            return tone_map(panorama.crop(yaw, pitch, fov, size), panorama.exposure * 2 ** rng.uniform(*STOPS))
+            return self.source.load(name).picture(yaw, pitch, fov, rng.uniform(*STOPS), size)
         picture = np.asarray(self.source.sample(int(rng.integers(len(self.source))), [self.column])[self.column])
         whole = picture.shape[0]
         side = max(1, round(whole * rng.uniform(*SHOWN)))
@@ -144,24 +139,6 @@ def composite(foreground: np.ndarray, alpha: np.ndarray, background: np.ndarray)
     """
     a = alpha[..., None].astype(np.uint16)
     return ((a * foreground + (255 - a) * background + 127) // 255).astype(np.uint8)  # at most 65152
-
-
-def tone_map(linear: Floats, exposure: float) -> np.ndarray:
-    """Linear RGB [H, W, 3], 0 and more, times `exposure`, as an 8-bit sRGB picture: uint8 [H, W, 3].
-
-    Each channel x becomes x (1 + x / WHITE^2) / (1 + x), at most 1 (Reinhard et al. 2002, eq. 4), and then sRGB.
-    """
-    x = np.minimum(linear * np.float32(exposure), np.float32(WHITE))
-    y = x * (1 + x / np.float32(WHITE**2)) / (1 + x)
-    return _encoded()[np.rint(np.minimum(y, 1) * 65535).astype(np.uint16)]
-
-
-@cache
-def _encoded() -> np.ndarray:
-    """The sRGB bytes of linear values in steps of 1 / 65535, finer than any byte's."""
-    table = np.rint(255 * srgb_from_linear(np.arange(65536) / 65535)).astype(np.uint8)
-    table.setflags(write=False)
-    return table
 
 
 def _checked(sample: Mapping[str, Value]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,30 +1,27 @@
 """Panoramas: equirectangular pictures of a user's folder, and what a camera that stands in one sees.
 
 They are backgrounds of composites here, and light and background of the embedded faces (datasets/faces/panorama.py).
-Nothing but OpenCV, Pillow and numpy is needed, so that a training node can read them.
+Nothing but OpenCV, Pillow and numpy is needed (but for .exr), so that a training node can read them.
 
 A camera that looks at the longitude `yaw` (0 the panorama's centre column, growing to its right) and `pitch` degrees up
 has the rays (x, y, f), x to the picture's right, y up, f forward, turned by Ry(yaw) Rx(pitch): longitude atan2(x, f)
 and latitude asin(y) of a unit ray are a place of the panorama. Pixel centres are at half-integers in both pictures.
 """
 
-import os
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
-from datasets.srgb import linear_from_srgb
+from datasets.panorama_files import Floats, check_header, list_panoramas, read_panorama
+from datasets.srgb import srgb_from_linear
 
 WIDTH = 1024  # pixels to which a panorama is reduced unless asked otherwise: 0.35 degrees each
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])  # of linear sRGB
-SUFFIXES = (".exr", ".hdr", ".jpeg", ".jpg", ".png")
-Floats = NDArray[np.float32]
+PITCH, FOV, STOPS = (-15.0, 15.0), (40.0, 90.0), (-1.0, 1.0)  # of backgrounds: degrees, degrees, exposure
+WHITE = 4.0  # exposed linear value that becomes white: 4.5 stops above the mid-grey 0.18
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +68,14 @@ class Panorama:
         to = column.astype(np.float32), row.astype(np.float32)
         return cv2.remap(self.pixels, *to, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP).astype(np.float32, copy=False)
 
+    def natural_size(self, fov: float) -> int:
+        """Pixels of a crop that is in its middle as fine as the panorama is."""
+        return max(1, round(self.pixels.shape[1] * np.tan(np.radians(fov) / 2) / np.pi))
+
+    def picture(self, yaw: float, pitch: float, fov: float, stops: float, size: int) -> np.ndarray:
+        """A photograph of `crop`, exposed by `stops` more than `exposure`: uint8 [size, size, 3], sRGB."""
+        return tone_map(self.crop(yaw, pitch, fov, size), self.exposure * 2**stops)
+
 
 @dataclass(frozen=True)
 class Panoramas:
@@ -88,15 +93,9 @@ class Panoramas:
         folder = Path(folder)
         if width < 2 or width % 2:
             raise ValueError(f"the width of panoramas must be even and at least 2, but got {width}")
-        if not folder.is_dir():
-            raise ValueError(f"the folder of panoramas must exist, but {folder} is none: give another with --panoramas")
-        files = sorted(f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES and not f.name.startswith("."))
-        if not files:
-            raise ValueError(f"a folder of panoramas must hold {', '.join(SUFFIXES)} files, but {folder} has none")
+        files = list_panoramas(folder)
         for file in files:
-            wide, high = _header(file)
-            if wide != 2 * high:
-                raise ValueError(f"a panorama must be twice as wide as high, but {file} is {wide}x{high}: remove it")
+            check_header(file)
         object.__setattr__(self, "folder", folder)
         object.__setattr__(self, "names", tuple(f.name for f in files))
         object.__setattr__(self, "width", width)
@@ -110,67 +109,22 @@ class Panoramas:
 
 @lru_cache(maxsize=16)
 def _load(path: Path, width: int, _changed: int) -> Panorama:
-    pixels = _read(path)
-    if pixels.shape[1] > width:
-        pixels = reduce(pixels, width)
-    return Panorama.of(pixels, str(path))
+    return Panorama.of(read_panorama(path, width), str(path))
 
 
-def reduce(pixels: Floats, width: int, height: int = 0) -> Floats:
-    """Averaged over areas; twice as wide as high where no height is given."""
-    return cv2.resize(pixels, (width, height or width // 2), interpolation=cv2.INTER_AREA).astype(np.float32)
+def tone_map(linear: Floats, exposure: float) -> np.ndarray:
+    """Linear RGB [H, W, 3], 0 and more, times `exposure`, as an 8-bit sRGB picture: uint8 [H, W, 3].
+
+    Each channel x becomes x (1 + x / WHITE^2) / (1 + x), at most 1 (Reinhard et al. 2002, eq. 4), and then sRGB.
+    """
+    x = np.minimum(linear * np.float32(exposure), np.float32(WHITE))
+    y = x * (1 + x / np.float32(WHITE**2)) / (1 + x)
+    return _encoded()[np.rint(np.minimum(y, 1) * 65535).astype(np.uint16)]
 
 
-def _header(path: Path) -> tuple[int, int]:
-    """Width and height as the file's first bytes say."""
-    reader = {".hdr": _radiance_header, ".exr": _exr_header}.get(path.suffix.lower(), _picture_header)
-    try:
-        return reader(path)
-    except (OSError, ValueError, IndexError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"a panorama must be readable, but {path} is not ({reason}): replace or remove it") from None
-
-
-def _picture_header(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
-
-
-def _radiance_header(path: Path) -> tuple[int, int]:
-    """Of Radiance's picture format (Ward, `ray/doc/filefmts`): magic, variables, an empty line, the resolution."""
-    with path.open("rb") as file:
-        head = file.read(8192)
-    text, empty, rest = head.partition(b"\n\n")
-    words = rest.split(b"\n", 1)[0].split()
-    if not text.startswith(b"#?") or not empty or len(words) != 4 or (words[0], words[2]) != (b"-Y", b"+X"):
-        raise ValueError("its header is not that of a Radiance picture with its first row on top")
-    return int(words[3]), int(words[1])
-
-
-def _exr_header(path: Path) -> tuple[int, int]:
-    """Of OpenEXR's file layout: magic number, version, attributes; the data window is four int32."""
-    with path.open("rb") as file:
-        head = file.read(65536)
-    if head[:4] != b"\x76\x2f\x31\x01":
-        raise ValueError("its header is not OpenEXR's")
-    if "OpenEXR:                     NO" in cv2.getBuildInformation():
-        raise ValueError("this OpenCV was built without OpenEXR, so convert it to .hdr")
-    at = head.index(b"dataWindow\0box2i\0") + 21
-    left, top, right, bottom = np.frombuffer(head[at : at + 16], "<i4").tolist()
-    return right - left + 1, bottom - top + 1
-
-
-def _read(path: Path) -> Floats:
-    """Linear RGB float32 [H, W, 3], 0 and more; 8-bit files are taken as sRGB."""
-    os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")
-    try:
-        image = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)
-    except cv2.error:
-        image = None
-    if image is None:
-        raise ValueError(f"a panorama must be readable, but OpenCV cannot decode {path}: replace or remove it")
-    pixels: NDArray[Any] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    if pixels.dtype.kind == "u":
-        levels = 256 if pixels.dtype == np.uint8 else 65536
-        pixels = linear_from_srgb(np.arange(levels) / (levels - 1)).astype(np.float32)[pixels]
-    return np.clip(np.nan_to_num(pixels, nan=0.0, posinf=65504.0), 0, None).astype(np.float32)
+@cache
+def _encoded() -> np.ndarray:
+    """The sRGB bytes of linear values in steps of 1 / 65535, finer than any byte's."""
+    table = np.rint(255 * srgb_from_linear(np.arange(65536) / 65535)).astype(np.uint8)
+    table.setflags(write=False)
+    return table

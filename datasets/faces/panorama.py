@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.faces.harmonics import directions, project, rotate, solid_angles
-from datasets.panorama import LUMINANCE, Floats, Panorama, reduce
+from datasets.panorama import LUMINANCE, Panorama
+from datasets.panorama_files import Floats, reduce
 
 _KEY_RADIUS = 20.0  # degrees about the brightest place that may belong to the directional light
 

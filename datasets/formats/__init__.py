@@ -3,9 +3,11 @@
 A format is a module with `VERSION`, raised whenever the same files give other samples, and
 `open_folder(source, *, split, table) -> DataSet`. To add one, write the file, name it here, and, where it has classes,
 write its label table, under the same name (datasets/labels). A format whose folders say themselves which table they
-need has `own_labels(source)`, too: its name or file, or None for a folder without classes.
+need has `own_labels(source)`, too: its name or file, or None for a folder without classes. One that cuts several
+samples from a file has `open_folder(..., crops, crops_seed)`.
 """
 
+from inspect import signature
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +22,7 @@ from datasets.formats import (
     generic,
     ibug_300w,
     lapa,
+    panoramas,
     photomatte85,
 )
 from datasets.formats.reading import Reading, select_rows
@@ -37,6 +40,7 @@ FORMATS: dict[str, ModuleType] = {
     "generic": generic,
     "ibug_300w": ibug_300w,
     "lapa": lapa,
+    "panoramas": panoramas,
     "photomatte85": photomatte85,
 }
 
@@ -54,6 +58,8 @@ def read(
     shuffle_seed: int = 0,
     labels: str | Path | None = None,
     choices: dict[str, str] | None = None,
+    crops: int | None = None,
+    crops_seed: int | None = None,
 ) -> Reading:
     """Opens a folder in the layout of `format`, one of FORMATS.
 
@@ -64,6 +70,7 @@ def read(
     rows     START:STOP of the samples in an order shuffled by `shuffle_seed`
     labels   a label table's name or file; the format's own unless given
     choices  what the label table leaves open, as {"glasses": "ignore"}
+    crops    samples of each file, and crops_seed what they are drawn by, for formats that cut several from a file
 
     Raises ValueError, one line that names the file, for a folder that is not in that layout, at once, and for a bad
     file when its sample is read.
@@ -76,7 +83,11 @@ def read(
         raise ValueError(f"crop must be one of {', '.join(CROPS)}, but got {crop!r}")
     source = Path(source)
     table = _table(format, source, labels, choices)
-    data = FORMATS[format].open_folder(source, split=split, table=table)
+    own = {name: value for name, value in (("crops", crops), ("crops_seed", crops_seed)) if value is not None}
+    for name, value in own.items():
+        if name not in signature(FORMATS[format].open_folder).parameters:
+            raise ValueError(f"{name} must be left out, since nothing is cut from a file of {format}, but got {value}")
+    data = FORMATS[format].open_folder(source, split=split, table=table, **own)
     names = select_rows(data.names, rows, shuffle_seed)
     options: dict[str, Any] = {**data.options, "size": size, "crop": crop, "split": split, "rows": rows}
     if rows is not None:

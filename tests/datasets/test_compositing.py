@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from datasets import Domain, DomainRows, Loader, Mix, Pack, Source, write_pack
-from datasets.compositing import COLUMNS, Backgrounds, Compositor, composite, tone_map
-from datasets.panorama import Panoramas
+from datasets.compositing import COLUMNS, Backgrounds, Compositor, composite
+from datasets.panorama import Panoramas, tone_map
 from datasets.relighting import capture, jitter, move, relight
 
 ROOT = Path(__file__).resolve().parents[2]

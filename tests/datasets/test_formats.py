@@ -20,6 +20,7 @@ from . import (
     test_ibug_300w,
     test_lapa,
     test_matting_formats,
+    test_panorama_crops,
 )
 
 COUNT = 4
@@ -50,8 +51,10 @@ WRITERS: dict[str, Callable[[Path, int], object]] = {
     "generic": write_generic,
     "ibug_300w": lambda root, k: test_ibug_300w.write(root, f"afw/{k}"),
     "lapa": lambda root, k: test_lapa.write(root, f"train/{k}"),
+    "panoramas": test_panorama_crops.write,
     "photomatte85": test_matting_formats.write_photomatte85,
 }
+OPTIONS = {"panoramas": {"crops": 1}}
 DTYPES = {
     "image": "uint8",
     "segmentation": "uint8",
@@ -74,7 +77,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path]:
 
 
 def reading(opened: tuple[str, Path], size: int = 16, crop: str = "center") -> Reading:
-    return read(*opened, size=size, crop=crop)
+    return read(*opened, size=size, crop=crop, **OPTIONS.get(opened[0], {}))
 
 
 def test_every_format_is_tested() -> None:

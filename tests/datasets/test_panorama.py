@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from datasets.panorama import Panorama, Panoramas
+from datasets.panorama_files import BRIGHTEST, check_header, read_panorama
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "hdri"
@@ -93,12 +96,109 @@ def test_what_only_decoding_shows_is_refused_when_met(tmp_path: Path) -> None:
     whole.write_bytes(whole.read_bytes()[:2000])
     write_hdr(tmp_path / "night.hdr", np.zeros((16, 32, 3)))
     panoramas = Panoramas(tmp_path)
-    with pytest.raises(ValueError, match=r"must be readable, but OpenCV cannot decode .*cut.hdr"):
+    with pytest.raises(ValueError, match=r"must be readable, but .*cut.hdr is not .OpenCV cannot decode it"):
         panoramas.load("cut.hdr")
     with pytest.raises(ValueError, match=r"must hold light, but .*night.hdr is black"):
         panoramas.load("night.hdr")
     with pytest.raises(ValueError, match=r"must be one of cut.hdr, night.hdr .* 'noon.hdr'"):
         panoramas.load("noon.hdr")
+
+
+def refused(path: Path, match: str) -> None:
+    with pytest.raises(ValueError, match=match) as error:
+        read_panorama(path, 1024)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".hdr", ".jpg", ".png"])
+def test_a_file_that_breaks_off_anywhere_is_refused(tmp_path: Path, suffix: str) -> None:
+    """OpenCV makes up the rest of a JPEG."""
+    path = tmp_path / f"cut{suffix}"
+    assert cv2.imwrite(
+        str(path), rng(0).uniform(0, 255, (64, 128, 3)).astype(np.float32 if suffix == ".hdr" else "uint8")
+    )
+    assert read_panorama(path, 1024).shape == (64, 128, 3)
+    whole = path.read_bytes()
+    for end in (1, 40, len(whole) // 2, len(whole) - 200, len(whole)):
+        path.write_bytes(whole[:-end])
+        refused(path, "must be readable, but")
+
+
+def test_huge_files_are_refused_by_their_headers(tmp_path: Path) -> None:
+    (tmp_path / "a.hdr").write_bytes(b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 100000 +X 200000\n")
+    refused(tmp_path / "a.hdr", "must be at most 16384 pixels wide, but .* is 200000x100000: reduce it")
+    png = Image.new("L", (2, 1))
+    png.save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[16:24] = (60000).to_bytes(4, "big") + (30000).to_bytes(4, "big")
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(content)
+    refused(tmp_path / "a.png", "must be readable, but .*a.png is not .*decompression bomb")
+
+
+def test_a_picture_is_judged_as_it_stands_upright(tmp_path: Path) -> None:
+    pixels = rng(6).integers(0, 256, (32, 64, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.fromarray(np.ascontiguousarray(np.rot90(pixels, 2))).save(tmp_path / "a.jpg", exif=exif, quality=100)
+    Image.fromarray(pixels).save(tmp_path / "plain.jpg", quality=100)
+    upright, plain = (read_panorama(tmp_path / name, 1024) for name in ("a.jpg", "plain.jpg"))
+    assert np.abs(upright - plain).mean() < 0.02
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif)
+    refused(tmp_path / "a.jpg", "twice as wide as high, but .*a.jpg is 32x64: remove it")
+
+
+def test_a_picture_of_16_bits_keeps_them(tmp_path: Path) -> None:
+    pixels = rng(7).integers(0, 65536, (8, 16, 3), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), pixels[..., ::-1])
+    x = pixels / 65535
+    linear = np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4)
+    np.testing.assert_allclose(read_panorama(tmp_path / "a.png", 1024), linear, atol=1e-6)
+
+
+def write_exr(path: Path, **channels: np.ndarray) -> Path:
+    OpenEXR = pytest.importorskip("OpenEXR")
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    with OpenEXR.File(header, {name: np.ascontiguousarray(plane) for name, plane in channels.items()}) as file:
+        file.write(str(path))
+    return path
+
+
+def test_exr_files_are_read_and_what_cannot_be_light_is_refused(tmp_path: Path) -> None:
+    pixels = rng(8).uniform(0, 9, (16, 32, 3)).astype(np.float32)
+    path = tmp_path / "a.exr"
+
+    def write(pixels: np.ndarray) -> Path:
+        return write_exr(path, **{"R": pixels[..., 0], "G": pixels[..., 1], "B": pixels[..., 2], "A": pixels[..., 0]})
+
+    np.testing.assert_array_equal(read_panorama(write(pixels), 1024), pixels)
+    np.testing.assert_allclose(read_panorama(write(pixels.astype(np.float16)), 1024), pixels, rtol=1e-3)
+    np.testing.assert_array_equal(read_panorama(write_exr(path, Y=pixels[..., 1]), 1024), pixels[..., [1, 1, 1]])
+    for value, says in (
+        (-0.5, r"0 and more, but a value of .* is negative \(-0\.5\)"),
+        (np.nan, "is not a number: mend"),
+    ):
+        wrong = pixels.copy()
+        wrong[3, 5, 1] = value
+        refused(write(wrong), says)
+    wrong[3, 5, 1] = np.inf  # a sun
+    assert read_panorama(write(wrong), 1024)[3, 5, 1] == BRIGHTEST
+    refused(write(pixels[:, :30]), "twice as wide as high, but .* is 30x16")
+    refused(
+        write_exr(path, R=pixels[..., 0], G=pixels[..., 1]), "must have the channels R, G and B, or Y, but has G, R"
+    )
+    write(pixels)
+    path.write_bytes(path.read_bytes()[:-200])
+    refused(path, "must be readable, but")
+
+
+def test_exr_files_without_their_package_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.exr").write_bytes(b"\x76\x2f\x31\x01" + b"\0" * 40)
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)
+    with pytest.raises(ValueError, match=r"a.exr is not \(it needs OpenEXR, which is not installed: pip install .*\)"):
+        check_header(tmp_path / "a.exr")
 
 
 def test_exposure_brings_the_log_average_to_a_mid_grey() -> None:
