@@ -88,7 +88,7 @@ def test_the_pack_is_the_same_for_any_number_of_processes_and_threads(tmp_path: 
     from threadpoolctl import threadpool_limits
 
     packs = [pack_data_set(Refinement.of(rough), tmp_path / f"{n}", workers=n, part=2) for n in (1, 2)]
-    with threadpool_limits(4):
+    with threadpool_limits(4, user_api="blas"):
         packs.append(pack_data_set(Refinement.of(rough), tmp_path / "threads"))
     assert packs[0].manifest == packs[1].manifest == packs[2].manifest
 
