@@ -184,7 +184,7 @@ def _make(samples: "Samples", out: Path, doing: str, part: int, **options: Any) 
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(doing, total=len(samples.names))
         pack = pack_data_set(samples, out, part=part, progress=lambda done: bar.advance(task, done), **options)
-    for reason in pack.manifest.source.get("skipped", {}).values():
+    for reason in dict.fromkeys(pack.manifest.source.get("skipped", {}).values()):
         print(f"skipped: {reason}", file=sys.stderr)
     _say(pack)
 

@@ -22,7 +22,7 @@ from datasets.whole import whole_folder
 from datasets.writer import check_target, write_pack
 
 PART = 64  # samples, unless a caller asks for other parts
-SHOWN = 20  # bad samples that a message names
+SHOWN = 20  # reasons that a message gives
 
 
 class BadFiles(ValueError):
@@ -185,7 +185,7 @@ def _again(first: dict[str, Value], rest: Iterator[dict[str, Value]]) -> Iterato
 
 
 def _tell(bad: dict[str, str], count: int) -> str:
-    shown = [reason for _, reason in zip(range(SHOWN), bad.values(), strict=False)]
-    more = f"\nand {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    reasons = list(dict.fromkeys(bad.values()))  # of all samples of one file there may be one
+    more = f"\nand {len(reasons) - SHOWN} more" if len(reasons) > SHOWN else ""
     head = f"{len(bad)} of {count} samples cannot be packed; mend them, or leave them out with --skip-bad"
-    return "\n".join([head, *shown]) + more
+    return "\n".join([head, *reasons[:SHOWN]]) + more

@@ -23,7 +23,7 @@ image's path without its ending unless given) and, instead of `landmarks`, the p
                        classes: [background, person]
                        labels: {background: background, person: {id: 255, is: person}}
     alpha          one channel of 1, 8 or 16 bits or three equal ones, as wide and high as its image, or the last
-                   channel of an image with transparency, which may be the image itself
+                   channel of an image with transparency, which may be the image itself; unless that is 255 throughout
     landmarks      one `x y` a line, pixels, as points.py reads them; the same number for every sample. `origin` says
                    what the centre of the first pixel is called: 0 for (0, 0), 1 for (1, 1), corner for (0.5, 0.5). It
                    is 1 for .pts files and 0 for all else unless given.
