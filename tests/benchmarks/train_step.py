@@ -1,0 +1,184 @@
+"""What does our training loop cost, on top of the plainest loop over the same model?
+
+    python tests/benchmarks/train_step.py [--tasks segmentation] [--batch 2] [--steps 4] [--rounds 3] [--resolution 256]
+
+Each task's full-size model at --resolution pixels, trained for --steps steps in turn by
+
+  plain  torch alone: a batch that lies in memory, forward, loss, backward, the same optimizer's step
+  ours   trainables/loop.py: read from a pack, augmented, loss and gradient watched, clipped, averaged (EMA), and at the
+         end of each turn a checkpoint in the store and an evaluation, of whose time the forward passes are taken off
+
+with as many threads as there are cores (or on the GPU, where there is one). `overhead` is the median over --rounds of
+ours / plain - 1; a turn of ours ends with a checkpoint, which in a search comes every 30 seconds. Images per second are
+those of ours. A model this large takes seconds a step on a CPU: more steps a turn make the checkpoint's share smaller.
+
+The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+if TYPE_CHECKING:
+    from trainables.task import Task
+
+ROWS, VALIDATION = 32, 4
+Row = dict[str, Any]
+
+
+def segmentation(resolution: int) -> tuple[Any, Callable[[np.random.Generator], Row]]:
+    from trainables.segmentation.spec import SegmentationSpec
+
+    def row(rng: np.random.Generator) -> Row:
+        shape = (resolution, resolution)
+        return {
+            "image": rng.integers(0, 256, (*shape, 3), np.uint8),
+            "segmentation": rng.integers(0, 9, shape, np.uint8),
+        }
+
+    return SegmentationSpec(kind="segmentation", backbone="drn_d_54", resolution=resolution), row
+
+
+TASKS = {"segmentation": segmentation}
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+class Plain:
+    """The plainest loop."""
+
+    def __init__(self, task: "Task", samples: list[Row], device: torch.device) -> None:
+        from trainables.task import example_batch
+
+        self.task, self.device = task, device
+        self.model = task.build_model()
+        task.initialise(self.model, 0)
+        self.model.to(device).train()
+        batch = example_batch(task, samples, [0] * len(samples))
+        self.batch = {name: tensor.to(device) for name, tensor in batch.items()}
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
+
+    def turn(self, steps: int) -> float:
+        began = time.perf_counter()
+        for _ in range(steps):
+            self.optimizer.zero_grad(set_to_none=True)
+            self.task.loss(self.model, self.batch)["total"].backward()
+            self.optimizer.step()
+        wait(self.device)
+        return time.perf_counter() - began
+
+
+class Ours:
+    """A trainer that goes on with one stage, turn by turn."""
+
+    def __init__(self, spec: Any, folder: Path, batch_size: int, device: torch.device) -> None:
+        from datasets import Pack, Source
+        from trainables.loop import Trainer
+        from trainables.stage import Problem, SourceFacts, Training
+        from trainables.store import Store
+
+        source, val = (Source([Pack.open(folder / name)]) for name in ("train", "val"))
+        training = Training(batch_size=batch_size, warmup=0, precision="fp32")
+        facts = SourceFacts(source.digest, len(source))
+        self.problem = lambda steps: Problem(spec, training, facts, None, (steps,))
+        store = Store(str(folder / "store"), "benchmark")
+        self.trainer = Trainer(
+            spec, [source], val=val, tests={}, store_of=lambda _: store, device=device, num_workers=1
+        )
+        self.device, self.done = device, 0
+
+    def turn(self, steps: int) -> float:
+        from trainables.recipe import Recipe
+        from trainables.stage import path_of
+
+        self.done += steps
+        path = path_of(Recipe(schedule="real_only", real_fraction=1.0, lr=1e-3), self.problem(self.done), 0)
+        began = time.perf_counter()
+        list(self.trainer.train(path, (self.done,)))
+        wait(self.device)
+        return time.perf_counter() - began - self.forward_seconds()
+
+    def forward_seconds(self) -> float:
+        """The evaluation's forward passes alone, which any loop has."""
+        from datasets import eval_batches
+
+        live: Any = self.trainer._live
+        task = self.trainer.task
+        began = time.perf_counter()
+        evaluator = task.evaluator(self.device)
+        with torch.no_grad():
+            for batch in eval_batches(self.trainer.val, task.prepare, task.columns, batch_size=VALIDATION):
+                evaluator.update(live.average, {name: tensor.to(self.device) for name, tensor in batch.items()})
+        wait(self.device)
+        return time.perf_counter() - began
+
+
+def rows(row: Callable[[np.random.Generator], Row], count: int, seed: int) -> Iterator[Row]:
+    rng = np.random.Generator(np.random.Philox(seed))
+    return ({"id": str(i), **row(rng)} for i in range(count))
+
+
+def measure(name: str, given: argparse.Namespace, device: torch.device) -> tuple[float, float]:
+    """Overhead, and images per second of our loop."""
+    from datasets import write_pack
+    from trainables.task import build_task
+
+    spec, row = TASKS[name](given.resolution)
+    task = build_task(spec)
+    with tempfile.TemporaryDirectory() as at:
+        folder = Path(at)
+        for part, count, seed in (("train", ROWS, 0), ("val", VALIDATION, 1)):
+            write_pack(folder / part, rows(row, count, seed), source={"format": "benchmark"})
+        held = [task.prepare(sample) for sample in rows(row, given.batch, 2)]
+        plain, ours = Plain(task, held, device), Ours(spec, folder, given.batch, device)
+        plain.turn(1)
+        ours.turn(1)
+        turns = [(plain.turn(given.steps), ours.turn(given.steps)) for _ in range(given.rounds)]
+    for p, o in turns:
+        print(f"{name}: plain {p / given.steps:.3f} s a step, ours {o / given.steps:.3f}")
+    overhead = statistics.median(o / p - 1 for p, o in turns)
+    return overhead, given.steps * given.batch / statistics.median(o for _, o in turns)
+
+
+def main() -> None:
+    from trainables.numerics import set_deterministic
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=4, help="a turn")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--resolution", type=int, default=256)
+    given = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    set_deterministic(os.cpu_count() or 1)
+    figures = {name: measure(name, given, device) for name in given.tasks}
+    print(
+        json.dumps(
+            {
+                "overhead": {name: round(overhead, 4) for name, (overhead, _) in figures.items()},
+                "images_per_s": {name: round(rate, 3) for name, (_, rate) in figures.items()},
+                "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
