@@ -20,7 +20,7 @@ from trainables.recipe import digest
 from trainables.run import Run
 from trainables.stage import Leg, Path, Rows, Stage
 from trainables.store import Evaluation, Store, StoreError
-from trainables.task import Batch, build_task
+from trainables.task import Batch, Task, build_task
 
 EVALUATION_BATCH = 32
 STORE_WAIT_S = 30.0  # how long a folder that several machines mount may be out of date on one (NFS: acdirmin)
@@ -72,6 +72,7 @@ class Trainer:
         checkpoint_s: float = 30.0,
     ) -> None:
         self.task = build_task(spec)
+        self._tasks: dict[Any, Task] = {spec: self.task}
         self.sources = {source.digest: source for source in sources}
         self.val = val
         self.tests = dict(tests)
@@ -121,7 +122,7 @@ class Trainer:
 
         Seconds a step are the median after `warm` steps; those of an evaluation include all of `val`.
         """
-        run = Run.begin(stage, self.task, self.device, self.ranks, ("", stage.key), None)
+        run = Run.begin(stage, self._task(stage), self.device, self.ranks, ("", stage.key), None)
         seconds = []
         before = time.perf_counter()
         for batch in self._loader(stage).batches(0, warm + steps):
@@ -167,7 +168,7 @@ class Trainer:
             state = store.load(stage.key, stored)
             if self.ranks.all(state is not None):
                 self._live = live = None  # one model in memory at a time
-                self._live = Run.restore(stage, self.task, self.device, self.ranks, key, state)
+                self._live = Run.restore(stage, self._task(stage), self.device, self.ranks, key, state)
                 return self._live
             # One that is damaged is set aside, and rank 0 then finds an older one. One that rank 0 has and another
             # rank has not may be about to be replaced, or not to be seen there yet; if that lasts, it never will be.
@@ -183,9 +184,9 @@ class Trainer:
         if stage.start is not None:
             parent = self._reach(store, path[:-1], path[-2].steps, control, milestone).raw_weights()
         self._live = live = None
-        run = Run.begin(stage, self.task, self.device, self.ranks, key, parent)
+        run = Run.begin(stage, self._task(stage), self.device, self.ranks, key, parent)
         if stage.conversion == "real_bn":
-            restart_real_statistics(run.model, self._restart_batches(stage), self.task.loss)
+            restart_real_statistics(run.model, self._restart_batches(stage), run.task.loss)
         run.start_average()
         self._live = run
         return run
@@ -234,15 +235,15 @@ class Trainer:
 
     def _metrics(self, run: Run, source: Source) -> dict[str, float]:
         """The metrics of the averaged weights on a whole set; the sums over ranks are exact."""
-        evaluator = self.task.evaluator(self.device)
+        evaluator = run.task.evaluator(self.device)
         model = run.average
         # Each rank keeps the running statistics of its own samples; the run's are rank 0's, which checkpoints hold.
         self.ranks.copy(model.buffers())
         model.eval()
         batches = eval_batches(
             source,
-            self.task.prepare,
-            self.task.columns,
+            run.task.prepare,
+            run.task.columns,
             batch_size=EVALUATION_BATCH,
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,
@@ -261,6 +262,12 @@ class Trainer:
             if rows is not None
         ]
 
+    def _task(self, stage: Stage) -> Task:
+        """The task of a stage: the search's, or an earlier phase of it."""
+        if stage.task not in self._tasks:
+            self._tasks[stage.task] = build_task(stage.task)
+        return self._tasks[stage.task]
+
     def _source(self, rows: Rows | DomainRows) -> Source:
         if rows.digest not in self.sources:
             raise PackError(
@@ -270,12 +277,12 @@ class Trainer:
         return self.sources[rows.digest]
 
     def _loader(self, stage: Stage) -> Loader:
-        rows = self._domain_rows(stage)
+        rows, task = self._domain_rows(stage), self._task(stage)
         return Loader(
             {one.domain: self._source(one) for one in rows},
             Mix(stage.training.batch_size, stage.seed, rows, stage.synthetic_share),
-            self.task.draw if self._augments(stage) else self.task.augment,
-            self.task.columns,
+            task.draw if self._augments(stage) else task.augment,
+            task.columns,
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,
             num_workers=self.num_workers,
@@ -287,15 +294,15 @@ class Trainer:
 
     def _ready(self, stage: Stage, batch: Batch) -> Batch:
         """A batch of the loader, augmented, on the device."""
-        return self.task.finish(batch, self.device) if self._augments(stage) else self._to_device(batch)
+        return self._task(stage).finish(batch, self.device) if self._augments(stage) else self._to_device(batch)
 
     def _restart_batches(self, stage: Stage) -> Iterator[Batch]:
         """The real subset of a stage once, unaugmented, in its seeded order; every rank sees all of it."""
         (rows,) = (rows for rows in self._domain_rows(stage) if rows.domain is Domain.REAL)
         order = np.asarray(rows.rows)
-        source = self._source(rows)
+        source, task = self._source(rows), self._task(stage)
         for chunk in np.array_split(order, math.ceil(len(order) / EVALUATION_BATCH)):
-            samples = [self.task.prepare(source.sample(int(row), self.task.columns)) for row in chunk]
+            samples = [task.prepare(source.sample(int(row), task.columns)) for row in chunk]
             batch = {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
             domain = torch.full((len(samples),), int(Domain.REAL), dtype=torch.int64)
             yield self._to_device(batch | {"domain": domain})

@@ -3,7 +3,7 @@
 `state()` is one literal dict that holds all that a resume needs; a run restored from it goes on with the same bits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from typing import Any
@@ -30,7 +30,13 @@ class Run:
     """A stage while it is trained. Make one with `begin` or `restore`."""
 
     def __init__(
-        self, stage: Stage, task: Task, device: torch.device, ranks: Ranks, address: tuple[str, str], weights: Any
+        self,
+        stage: Stage,
+        task: Task,
+        device: torch.device,
+        ranks: Ranks,
+        address: tuple[str, str],
+        fill: Callable[[nn.Module], object],
     ) -> None:
         self.stage = stage
         self.task = task
@@ -40,10 +46,7 @@ class Run:
         self.step = 0
         self.model = task.build_model()
         adapt(self.model, stage.adaptation)
-        if weights is None:
-            task.initialise(self.model, stage.seed)
-        else:
-            self.model.load_state_dict(weights)
+        fill(self.model)
         self.model.to(device)
         self.average = deepcopy(self.model)  # what is evaluated
         on_gpu = [device.index] if device.type == "cuda" else None
@@ -69,14 +72,21 @@ class Run:
         weights: dict[str, Tensor] | None,
     ) -> "Run":
         """A run at step 0: from the seed's initial weights, or a fork from raw weights, optimizer and average new."""
-        return cls(stage, task, device, ranks, address, weights)
+
+        def fill(model: nn.Module) -> None:
+            if weights is None:
+                task.initialise(model, stage.seed)
+            else:
+                task.initialise_from(model, weights, stage.seed)
+
+        return cls(stage, task, device, ranks, address, fill)
 
     @classmethod
     def restore(
         cls, stage: Stage, task: Task, device: torch.device, ranks: Ranks, address: tuple[str, str], state: Any
     ) -> "Run":
         """The run that `state()` was taken of, to the bit."""
-        run = cls(stage, task, device, ranks, address, state["model"])
+        run = cls(stage, task, device, ranks, address, lambda model: model.load_state_dict(state["model"]))
         run.average.load_state_dict(state["average"])
         run._optimizer.load_state_dict(state["optimizer"])
         run._loss_average.copy_(state["loss_average"])

@@ -5,7 +5,7 @@ no number of loader processes, and not its length, for every length is a prefix 
 rate is a warm-up and then constant). Trials whose paths begin with the same stages share their weights, bit for bit.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -198,6 +198,9 @@ Path = tuple[Leg, ...]
 def path_of(recipe: Recipe, problem: Problem, replicate: int) -> Path:
     """The stages of a recipe, first to last. The last one is `problem.steps` long, earlier ones have their own length.
 
+    A task of several phases is trained through them on the data of the recipe's last stage; what is before that
+    (`pretrain`) is of the first phase.
+
     A stage of synthetic images may be a trunk of one path and the whole of another, so it keeps its checkpoints at
     every fork and every rung, whichever recipe trains it first.
 
@@ -205,57 +208,50 @@ def path_of(recipe: Recipe, problem: Problem, replicate: int) -> Path:
     same initial weights, nested subsets and data order (they are paired).
     """
     real, synthetic = problem._rows(recipe)
-    seed = problem.seed + replicate
+    phases = problem.task.phases
+    path: list[Leg] = []
 
-    def stage(lr: float, length: int, start: Leg | None = None, **what: Any) -> Stage:
+    def train(spec: TaskSpec, lr: float, steps: int, keep: Iterable[int], **data: Any) -> None:
+        """Adds a stage that goes on from the one before."""
         fields: dict[str, Any] = {
+            "start": path[-1].checkpoint if path else None,
             "conversion": "none",
             "real": None,
             "synthetic": None,
             "synthetic_share": None,
             "adaptation": "none",
         }
-        return Stage(
-            start=start.checkpoint if start else None,
-            horizon=length if problem.training.lr_schedule == "poly" else None,
-            task=problem.task,
+        stage = Stage(
+            horizon=steps if problem.training.lr_schedule == "poly" else None,
+            task=spec,
             training=problem.training,
             lr=lr,
-            seed=seed,
-            **(fields | what),
+            seed=problem.seed + replicate,
+            **(fields | data),
         )
+        path.append(Leg(stage, steps, tuple(sorted({steps, *keep}))))
 
-    def last(what: Stage, *, trunk: bool = False) -> Leg:
-        forks = tuple(step for step in problem.forks if trunk and step <= problem.steps)
-        return Leg(what, problem.steps, tuple(sorted({*problem.rungs, *forks})))
-
-    match recipe.schedule:
-        case "real_only":
-            return (last(stage(recipe.lr, problem.steps, real=real)),)
-        case "synthetic_only":
-            return (last(stage(recipe.lr, problem.steps, synthetic=synthetic), trunk=True),)
-        case "mixed":
-            assert real is not None
-            assert synthetic is not None
-            share = recipe.synthetic_share
-            if share == "natural":
-                share = synthetic.count / (synthetic.count + real.count)
-            mixed = stage(
-                recipe.lr,
-                problem.steps,
-                real=real,
-                synthetic=synthetic,
-                synthetic_share=share,
-                adaptation=recipe.adaptation,
-            )
-            return (last(mixed),)
-        case "finetune":
-            assert recipe.pretrain is not None
-            length = recipe.pretrain.steps
-            keep = tuple(sorted({length, *(step for step in (*problem.forks, *problem.rungs) if step < length)}))
-            trunk = Leg(stage(recipe.pretrain.lr, length, synthetic=synthetic), length, keep)
-            fork = stage(recipe.lr, problem.steps, start=trunk, conversion=recipe.adaptation, real=real)
-            return (trunk, last(fork))
+    data: dict[str, Any] = {"real": real, "synthetic": synthetic}
+    if recipe.schedule == "finetune":
+        assert recipe.pretrain is not None
+        steps = recipe.pretrain.steps
+        keep = [step for step in (*problem.forks, *problem.rungs) if step < steps]
+        train(phases[0].spec if phases else problem.task, recipe.pretrain.lr, steps, keep, synthetic=synthetic)
+        data = {"real": real, "conversion": recipe.adaptation}
+    elif recipe.schedule == "mixed":
+        assert real is not None
+        assert synthetic is not None
+        share = recipe.synthetic_share
+        if share == "natural":
+            share = synthetic.count / (synthetic.count + real.count)
+        data |= {"synthetic_share": share, "adaptation": recipe.adaptation}
+    for phase in phases:
+        train(phase.spec, phase.lr, phase.steps, (), **data)
+        data["conversion"] = "none"
+    trunk = recipe.schedule == "synthetic_only" and not phases
+    forks = [step for step in problem.forks if trunk and step <= problem.steps]
+    train(problem.task, recipe.lr, problem.steps, (*problem.rungs, *forks), **data)
+    return tuple(path)
 
 
 def steps_alone(paths: list[Path]) -> int:

@@ -52,6 +52,10 @@ class Task(Protocol):
     def initialise(self, model: nn.Module, seed: int) -> None:
         """Fills parameters and buffers in place; each is a function of (seed, its name) alone."""
 
+    def initialise_from(self, model: nn.Module, weights: Mapping[str, Tensor], seed: int) -> None:
+        """Fills a model from the weights of the stage before. Where that was another phase of the task, what the
+        weights lack is the seed's. Raises ValueError for weights of another architecture."""
+
     def augment(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
         """A training sample from a row: the albumentations transform, drawn from `seed` (0 <= seed < 2**32) alone."""
 

@@ -58,6 +58,9 @@ class SmallTask:
                 else:
                     tensor.copy_(torch.randn(tensor.shape, generator=generator) * 0.5)
 
+    def initialise_from(self, model: nn.Module, weights: Mapping[str, Tensor], seed: int) -> None:
+        model.load_state_dict(weights)
+
     def loss(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         loss = F.cross_entropy(model(batch["x"]), batch["label"])
         return {"total": loss * batch.get("scale", 1.0)}

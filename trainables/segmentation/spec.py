@@ -3,10 +3,10 @@
 import re
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from datasets.classes import FACE_CLASSES
-from trainables.weights import Weights
+from trainables.base_spec import BaseSpec
 
 Backbone = Literal[
     "drn_c_26",
@@ -22,7 +22,7 @@ Backbone = Literal[
 RATES = {8: (12, 24, 36), 16: (6, 12, 18)}  # the reference's, by output stride
 
 
-class SegmentationSpec(BaseModel):
+class SegmentationSpec(BaseSpec):
     """DeepLabv3+ at one square resolution.
 
     width          multiplies every channel count of backbone, ASPP and decoder (at least 4 channels are kept)
@@ -37,7 +37,6 @@ class SegmentationSpec(BaseModel):
     flip_test      evaluates the mean of an image's and its mirror image's logits; changes no weights
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     evaluation_fields: ClassVar[frozenset[str]] = frozenset({"flip_test"})
 
     kind: Literal["segmentation"]
@@ -49,7 +48,6 @@ class SegmentationSpec(BaseModel):
     aspp_rates: tuple[int, int, int]
     class_weights: tuple[float, ...] | None = None
     head_lr: float = Field(default=1.0, gt=0)
-    pretrained: Weights | None = None
     flip_test: bool = False
 
     @model_validator(mode="before")

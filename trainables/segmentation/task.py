@@ -93,6 +93,9 @@ class Segmentation:
             )
             log.info("%s: loaded; initial values are left in %s", self.spec.pretrained.path, ", ".join(kept) or "none")
 
+    def initialise_from(self, model: nn.Module, weights: Mapping[str, Tensor], seed: int) -> None:
+        model.load_state_dict(dict(weights))
+
     def augment(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
         """Raises ValueError for a label that is neither a class nor 255."""
         self._check_labels(sample["segmentation"])
