@@ -6,8 +6,9 @@ search's driver and trials never load it.
 
 from typing import TYPE_CHECKING, Any
 
+from datasets.manifest import Column, Manifest, PackError
 from datasets.mix import Domain, DomainRows, Draws, Mix, Source, nested_rows, subset_count
-from datasets.pack import Column, Manifest, Pack, PackError
+from datasets.pack import Pack
 from datasets.writer import write_pack
 
 if TYPE_CHECKING:

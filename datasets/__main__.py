@@ -8,13 +8,20 @@
     python -m datasets pack celebamask_hq /data/CelebAMask-HQ packs/real-train --size 64 --split train
     python -m datasets show packs/real-train --out sheet.png
     python -m datasets verify packs/real-train
+    python -m datasets copy packs/real-train s3://bucket/packs/real-train
+    python -m datasets cache ls
+
+Where a pack is named, a path or a URI that pyarrow opens will do (s3://, gs://, abfs://, file://). What a URI names is
+fetched into the node's pack cache once (TITRATE_PACK_CACHE, else ~/.cache/titrate/packs) and opened there.
 
 A mistake in what was asked or given is one line on stderr, `error: ...`, and exit status 2. A process that ends early
 (most often for want of memory) is another, and 1. Ctrl-C is silent and 130; nothing half-written stays.
 """
 
+import os
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
@@ -27,14 +34,19 @@ from rich.console import Console
 from rich.progress import Progress, track
 
 from datasets import Pack, mattes, write_pack
+from datasets.copying import destination
 from datasets.generate import COLUMNS, FaceSet, generate_faces, parse_columns
 from datasets.pack import Value
 from datasets.processes import WorkerError
+from datasets.uri import is_uri, redacted
 
 if TYPE_CHECKING:
     from datasets.packing import Samples
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+cache = typer.Typer(no_args_is_help=True, help="The packs that were fetched from URIs onto this node.")
+app.add_typer(cache, name="cache")
+PackPlace = Annotated[str, typer.Argument(help="Folder or URI of the pack.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a pack (or a Face API folder) at OUT.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad samples out, listed in the manifest.")]
 Workers = Annotated[int, typer.Option(help="Processes; the pack is the same for any number.")]
@@ -44,7 +56,7 @@ Workers = Annotated[int, typer.Option(help="Processes; the pack is the same for 
 def pack(
     format: Annotated[str, typer.Argument(help="Layout of SOURCE: celebamask_hq, face_api, lapa ...")],
     source: Annotated[Path, typer.Argument(help="Folder of the data set.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the pack to write.")],
+    out: Annotated[str, typer.Argument(help="Folder or URI of the pack to write.")],
     size: Annotated[int, typer.Option(help="Side of the square images in pixels.")],
     crop: Annotated[
         str, typer.Option(help="none (square images), center, pad, or face as CelebA-HQ shows it.")
@@ -86,8 +98,8 @@ def pack(
 
 @app.command()
 def refine(
-    pack: Annotated[Path, typer.Argument(help="Folder of a pack with id, image and alpha.")],
-    out: Annotated[Path, typer.Argument(help="Folder of the pack to write.")],
+    pack: Annotated[str, typer.Argument(help="Folder or URI of a pack with id, image and alpha.")],
+    out: Annotated[str, typer.Argument(help="Folder or URI of the pack to write.")],
     inner: Annotated[
         float, typer.Option(help="How far within its edge a matte may be wrong, as a share of the longer side.")
     ] = mattes.INNER,
@@ -106,7 +118,7 @@ def refine(
 
 @app.command()
 def faces(
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    out: Annotated[str, typer.Argument(help="Folder to write, or URI of the pack.")],
     count: Annotated[int, typer.Option(help="Number of faces.")],
     size: Annotated[int, typer.Option(help="Side of the square images in pixels, 16 to 1024.")],
     domain: Annotated[
@@ -134,19 +146,24 @@ def faces(
         if columns is not None:
             raise ValueError(f"columns must be left out with layout face-api, which has its own, but got {columns!r}")
         names = tuple(name for name in COLUMNS if name in HELD)
+        if is_uri(out):
+            raise ValueError(f"OUT must be a folder for layout face-api, but got {redacted(out)}")
     wanted = FaceSet(count, size, domain, seed, panoramas, names)
     with closing(generate_faces(wanted, workers=workers)) as rows:
         samples = _progress(rows, count)
         if layout == "face-api":
-            print(f"{out}: {write_face_api(out, samples, overwrite=overwrite)} scenes in the Face API's layout")
+            print(f"{out}: {write_face_api(Path(out), samples, overwrite=overwrite)} scenes in the Face API's layout")
         else:
             classes = FACE_CLASSES if "segmentation" in names else None
-            _say(write_pack(out, samples, source=wanted.source, classes=classes, overwrite=overwrite))
+            with destination(out, overwrite=overwrite) as folder:
+                replace = overwrite or is_uri(out)  # a pack for a URI that could not be sent is made anew
+                packed = write_pack(folder, samples, source=wanted.source, classes=classes, overwrite=replace)
+            _say(packed, out)
 
 
 @app.command()
 def show(
-    pack: Annotated[Path, typer.Argument(help="Folder of the pack.")],
+    pack: PackPlace,
     out: Annotated[Path, typer.Option(help="PNG to write.")] = Path("sheet.png"),
     count: Annotated[int, typer.Option(help="Number of samples, evenly spaced over the pack.")] = 24,
     columns: Annotated[int, typer.Option(help="Samples on a line.")] = 6,
@@ -165,11 +182,49 @@ def show(
 
 
 @app.command()
-def verify(pack: Annotated[Path, typer.Argument(help="Folder of the pack.")]) -> None:
-    """Reads a whole pack and compares its content with its digest."""
+def verify(pack: PackPlace) -> None:
+    """Reads a whole pack and compares its content with its digest; of a URI, the copy in the cache."""
     opened = Pack.open(pack)
     opened.verify()
-    _say(opened)
+    _say(opened, pack)
+
+
+@app.command()
+def copy(
+    pack: PackPlace,
+    out: Annotated[str, typer.Argument(help="Folder or URI to copy it to.")],
+    overwrite: Overwrite = False,
+) -> None:
+    """Copies a pack, verified and whole, into a folder or to a URI."""
+    from datasets.copying import copy_pack
+
+    opened = Pack.open(pack)
+    copy_pack(opened, out, overwrite=overwrite)
+    _say(opened, out)
+
+
+@cache.command()
+def ls() -> None:
+    """Lists the packs in the cache, those opened last first."""
+    from datasets.cache import cache_folder, entries
+
+    found = entries()
+    for one in found:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used))
+        state = "open now" if one.open else f"opened {used}"
+        print(f"{one.digest[:12]}  {one.samples:>9,} samples  {one.bytes / 1e6:>10,.1f} MB  {state}  {one.uri}")
+    print(f"{cache_folder()}: {len(found)} packs, {sum(one.bytes for one in found) / 1e6:,.1f} MB")
+
+
+@cache.command()
+def clear(
+    older_than: Annotated[float, typer.Option(metavar="DAYS", help="Only what was last opened so long ago.")] = 0,
+) -> None:
+    """Removes packs from the cache, and what was left half-fetched; never what a process has open."""
+    from datasets.cache import clear
+
+    removed, in_use = clear(older_than_days=older_than)
+    print(f"removed {removed} packs" + (f"; {in_use} are in use and stay" if in_use else ""))
 
 
 def _progress(samples: Iterable[dict[str, Value]], count: int) -> Iterable[dict[str, Value]]:
@@ -177,22 +232,33 @@ def _progress(samples: Iterable[dict[str, Value]], count: int) -> Iterable[dict[
     return track(samples, "packing", total=count, console=console, transient=True) if console.is_terminal else samples
 
 
-def _make(samples: "Samples", out: Path, doing: str, part: int, **options: Any) -> None:
+def _make(samples: "Samples", out: str, doing: str, part: int, *, overwrite: bool, **options: Any) -> None:
     """Makes a pack of samples, with a bar on a terminal, and says what came of it."""
     from datasets.packing import pack_data_set
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(doing, total=len(samples.names))
-        pack = pack_data_set(samples, out, part=part, progress=lambda done: bar.advance(task, done), **options)
+    bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    with destination(out, overwrite=overwrite) as folder:
+        replace = overwrite or is_uri(out)  # a pack for a URI that could not be sent is made anew
+        with bar:
+            task = bar.add_task(doing, total=len(samples.names))
+            pack = pack_data_set(
+                samples,
+                folder,
+                part=part,
+                progress=lambda done: bar.advance(task, done),
+                overwrite=replace,
+                **options,
+            )
     for reason in dict.fromkeys(pack.manifest.source.get("skipped", {}).values()):
         print(f"skipped: {reason}", file=sys.stderr)
-    _say(pack)
+    _say(pack, out)
 
 
-def _say(pack: Pack) -> None:
+def _say(pack: Pack, place: str) -> None:
+    path = redacted(place) if is_uri(place) else os.path.abspath(place)
     columns = ", ".join(f"{column.name} {column}" for column in pack.manifest.columns)
     megabytes = sum(file.bytes for file in pack.manifest.files) / 1e6
-    print(f"{pack.path}: {len(pack)} samples, {columns}, {megabytes:.1f} MB, digest {pack.digest[:12]}")
+    print(f"{path}: {len(pack)} samples, {columns}, {megabytes:.1f} MB, digest {pack.digest[:12]}")
 
 
 def _stop(number: int, _: FrameType | None) -> None:

@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from datasets.classes import IGNORE
-from datasets.pack import Pack, PackError
+from datasets.manifest import PackError
+from datasets.pack import Pack
 from datasets.segments import SEGMENTS
 
 # What a cell can show, each with the columns that it needs; of the points' two, the first that a pack has is drawn.
@@ -80,7 +81,7 @@ def contact_sheet(pack: Pack, count: int, columns: int, layers: Sequence[str] | 
             seen[name] |= set(np.unique(sample[name]).tolist())
         cells.append(np.hstack([_picture(layer, sample) for layer in layers]))
     grid = _grid(cells, min(columns, count))
-    title = f"{Path(pack.path).name}: {count} of {len(pack)}, {pack.digest[:12]}"
+    title = f"{pack.name}: {count} of {len(pack)}, {pack.digest[:12]}"
     entries: list[Entry] = [(None, title)]
     if "classes" in layers:
         names = dict(enumerate(pack.manifest.classes or ()))

@@ -19,7 +19,8 @@ from math import floor
 
 import numpy as np
 
-from datasets.pack import Column, Pack, Value
+from datasets.manifest import Column
+from datasets.pack import Pack, Value
 
 
 class Domain(IntEnum):

@@ -6,7 +6,8 @@ process of a node shares one page cache. The files can also be opened by anythin
 `manifest.json` holds the columns, the class names, where the data came from, and a digest of the content, which is
 what keys of training stages and evaluations refer to.
 
-A pack is whole or not there, and never changes: writer.py writes one and renames it into place.
+A pack is whole or not there, and never changes: writer.py writes one and renames it into place. In a folder that this
+machine mounts (NFS too) it is mapped where it is; named by a URI, it is mapped from the node's cache (cache.py).
 """
 
 import bisect
@@ -14,95 +15,33 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-FORMAT = 1
-DTYPES = frozenset(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)) | {
-    f"float{bits}" for bits in (16, 32, 64)
-}
+from datasets.manifest import Column, Manifest, PackError, replaced, wrong_size
+from datasets.uri import is_uri, redacted
 
 Value = np.ndarray | str
-Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class PackError(ValueError):
-    """A pack that cannot be read or written; one line that names the path and what to do."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: `dtype` is a numpy name ("uint8") with the shape of one sample, or "string" with shape ()."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @classmethod
-    def of(cls, name: str, value: Any) -> "Column":
-        """The column that holds `value`. Raises TypeError when no column can."""
-        if isinstance(value, str):
-            return cls(name, "string", ())
-        if not isinstance(value, np.ndarray):
-            raise TypeError(f"a value must be a numpy array or a str, but got {type(value).__name__}")
-        if value.dtype.name not in DTYPES:
-            raise TypeError(f"dtype must be one of {', '.join(sorted(DTYPES))}, but got {value.dtype}")
-        if value.ndim == 0 or value.size == 0:
-            raise TypeError(f"an array must have at least one axis and one element, but got shape {value.shape}")
-        return cls(name, value.dtype.name, value.shape)
-
-    @property
-    def arrow(self) -> pa.DataType:
-        if self.dtype == "string":
-            return pa.string()
-        return pa.fixed_shape_tensor(pa.from_numpy_dtype(np.dtype(self.dtype)), self.shape)
-
-    @property
-    def row_bytes(self) -> int:
-        return 16 if self.dtype == "string" else np.dtype(self.dtype).itemsize * int(np.prod(self.shape))
-
-    def __str__(self) -> str:
-        return f"{self.dtype}{list(self.shape)}" if self.shape else self.dtype
-
-
-class File(BaseModel):
-    """One Arrow IPC file of a pack, beside its manifest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+\.arrow$")
-    rows: int = Field(gt=0)
-    bytes: int = Field(gt=0)
-
-
-class Manifest(BaseModel):
-    """What `manifest.json` says of a pack. `source` (format name, options, adapter version) is not in the digest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int
-    source: dict[str, Any]
-    columns: tuple[Column, ...] = Field(min_length=1)
-    count: int = Field(gt=0)
-    classes: tuple[str, ...] | None
-    digest: Hex
-    files: tuple[File, ...] = Field(min_length=1)
 
 
 class Pack:
     """An open pack: row i is `sample(i)`, 0 <= i < len(pack). Files are mapped on first use, once per process.
 
-    Pickling carries the path and the digest; unpickling opens the path again and refuses another content.
+    place   what opens it again: an absolute path, or a URI with all that is secret in it
+    path    the same as it is shown to people
+    folder  where its files are: at `place`, or in the node's cache
+
+    Pickling carries place and digest; unpickling opens the place again, and refuses another content.
     """
 
-    def __init__(self, path: str, manifest: Manifest) -> None:
-        self.path = path
+    def __init__(self, folder: str, manifest: Manifest, place: str) -> None:
+        self.place = place
+        self.path = redacted(place)
+        self.folder = folder
         self.manifest = manifest
         self.digest: str = manifest.digest
         self.columns: tuple[str, ...] = tuple(column.name for column in manifest.columns)
@@ -111,45 +50,49 @@ class Pack:
         self._batches: dict[tuple[int, int], dict[str, Any]] = {}
 
     @classmethod
-    def open(cls, path: str | Path) -> "Pack":
-        """Opens a pack; raises PackError where the manifest is absent or wrong, or a file absent or of another size."""
-        path = os.path.abspath(path)
+    def open(cls, place: str | Path, digest: str | None = None) -> "Pack":
+        """Opens the pack in a folder, or the one that a URI of pyarrow.fs names, through the node's cache.
+
+        digest  the content that it must have; a copy of it in the cache is then opened without asking the URI
+
+        Raises PackError where the manifest is absent or wrong, a file absent or of another size, the content another.
+        """
+        place = os.fspath(place)
+        if is_uri(place):
+            from datasets.cache import fetch
+
+            return fetch(place, digest)
+        place = os.path.abspath(place)
+        pack = cls.in_folder(place, place)
+        if digest is not None and pack.digest != digest:
+            raise replaced(place, digest, pack.digest)
+        return pack
+
+    @classmethod
+    def in_folder(cls, folder: str | Path, place: str) -> "Pack":
+        """Opens the files in `folder` as the pack at `place`. Raises PackError as `open` does."""
+        folder, path = os.fspath(folder), redacted(place)
         try:
-            text = Path(path, "manifest.json").read_bytes()
+            text = Path(folder, "manifest.json").read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             raise PackError(f"{path}: no pack here (no manifest.json); write one with `python -m datasets`") from None
-        try:
-            manifest = Manifest.model_validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "file"
-            raise PackError(f"{path}/manifest.json: {where}: {first['msg']}; write the pack again") from None
-        if manifest.format != FORMAT:
-            raise PackError(f"{path}: pack format must be {FORMAT}, but got {manifest.format}; write the pack again")
-        if sum(file.rows for file in manifest.files) != manifest.count:
-            raise PackError(
-                f"{path}/manifest.json: the files' rows must add up to {manifest.count}; write the pack again"
-            )
+        manifest = Manifest.parse(text, path)
         for file in manifest.files:
             try:
-                size = os.stat(os.path.join(path, file.name)).st_size
+                size = os.stat(os.path.join(folder, file.name)).st_size
             except FileNotFoundError:
                 raise PackError(f"{path}/{file.name}: the file is missing; write the pack again") from None
             if size != file.bytes:
-                raise PackError(
-                    f"{path}/{file.name}: must have {file.bytes} bytes, but has {size}; copy or write the pack again"
-                )
-        return cls(path, manifest)
+                raise wrong_size(f"{path}/{file.name}", file.bytes, size)
+        return cls(folder, manifest, place)
 
-    @classmethod
-    def _reopen(cls, path: str, digest: str) -> "Pack":
-        pack = cls.open(path)
-        if pack.digest != digest:
-            raise PackError(f"{path}: digest must be {digest[:12]}, but is {pack.digest[:12]}; the pack was replaced")
-        return pack
+    @property
+    def name(self) -> str:
+        """The last part of its path."""
+        return self.path.partition("?")[0].rstrip("/").rpartition("/")[2]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Pack._reopen, (self.path, self.digest)
+        return Pack.open, (self.place, self.digest)
 
     def __len__(self) -> int:
         return self.manifest.count
@@ -196,14 +139,14 @@ class Pack:
         if digest.hexdigest(self.manifest.count) != self.digest:
             raise PackError(
                 f"{self.path}: the content's digest must be {self.digest[:12]}, but is "
-                f"{digest.hexdigest(self.manifest.count)[:12]}; the pack is damaged, copy or write it again"
+                f"{digest.hexdigest(self.manifest.count)[:12]}; the pack is damaged, {self._remedy}"
             )
 
     def _map(self, number: int) -> int:
         """Maps a file and returns the rows of its batches (all but the last have the same number)."""
         if number not in self._readers:
             try:
-                reader = pa.ipc.open_file(pa.memory_map(os.path.join(self.path, self.manifest.files[number].name)))
+                reader = pa.ipc.open_file(pa.memory_map(os.path.join(self.folder, self.manifest.files[number].name)))
                 wanted = schema(self.manifest.columns)
                 if not reader.schema.equals(wanted):
                     raise ValueError("the schema is not the manifest's")
@@ -228,7 +171,13 @@ class Pack:
     def _damaged(self, number: int, error: Exception) -> PackError:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         name = self.manifest.files[number].name
-        return PackError(f"{self.path}/{name}: the file is damaged ({reason}); copy or write the pack again")
+        return PackError(f"{self.path}/{name}: the file is damaged ({reason}); {self._remedy}")
+
+    @property
+    def _remedy(self) -> str:
+        if self.folder == self.place:
+            return "copy or write it again"
+        return f"clear its copy in {self.folder} (`python -m datasets cache clear`), or write it again"
 
 
 class Digest:

@@ -16,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from datasets.pack import Column, Pack, Value
+from datasets.manifest import Column
+from datasets.pack import Pack, Value
 from datasets.processes import spread
 from datasets.whole import whole_folder
 from datasets.writer import check_target, write_pack

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from datasets.manifest import Column, PackError
 from datasets.mattes import INNER, OUTER, SIDE, check_options, estimate_foreground, refine_alpha, require_pymatting
-from datasets.pack import Column, Pack, PackError, Value
+from datasets.pack import Pack, Value
 
 VERSION = 1  # raised whenever the same pack gives other samples
 PART = 8  # samples that one process refines before it keeps them: some seconds of work
@@ -70,7 +71,7 @@ class Refinement:
 
     def files(self, name: str) -> tuple[Path, ...]:
         """The pack's folder: `source` has the digest of what is in it."""
-        return (Path(self.pack.path),)
+        return (Path(self.pack.folder),)
 
     def sample(self, name: str) -> dict[str, Value]:
         """One sample. Raises ValueError, one line that names pack and sample, where its matte cannot be refined."""

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from datasets.pack import FORMAT, Column, Digest, File, Manifest, Pack, PackError, Value, schema
+from datasets.manifest import FORMAT, Column, File, Manifest, PackError
+from datasets.pack import Digest, Pack, Value, schema
 from datasets.whole import whole_folder
 
 BATCH_BYTES = 8 << 20  # an Arrow record batch: what is buffered while writing

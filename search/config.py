@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from datasets.settings import explain, read_mapping
+from datasets.uri import is_uri, reason, redacted
 from search.space import SpaceConfig
 from trainables.recipe import DOMAINS, DomainName
 from trainables.specs import TaskSpec
@@ -40,7 +41,7 @@ def _some(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     return value
 
 
-# A pack, or several that are read one after another.
+# A pack (a path, or a URI that pyarrow opens), or several that are read one after another.
 Packs = Annotated[str | tuple[str, ...], AfterValidator(_some)]
 NamedPacks = dict[Name, Packs]
 
@@ -246,10 +247,9 @@ def _check_store(path: Path, store: str) -> None:
     try:
         fs.FileSystem.from_uri(store)
     except (ValueError, OSError) as error:  # pyarrow's own errors are both
-        reason = str(error).splitlines()[0]
         raise ConfigError(
             f"{path}: store: must be a folder or a URI that pyarrow opens (file://, s3://, gs://, abfs://),"
-            f" but got {store!r}: {reason}"
+            f" but got {redacted(store)!r}: {reason(error)}"
         ) from None
 
 
@@ -258,7 +258,7 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
     each union in the order of `data`, and published weights identified (ValueError when they cannot be read)."""
 
     def absolute(path: str) -> str:
-        return path if "://" in path else str((folder / Path(path).expanduser()).resolve())
+        return path if is_uri(path) else str((folder / Path(path).expanduser()).resolve())
 
     def packs(value: Packs) -> Packs:
         return absolute(value) if isinstance(value, str) else tuple(absolute(path) for path in value)

@@ -7,12 +7,12 @@ It decides what is an outage (an exception: the records are kept and written aga
 import json
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from datasets.uri import redacted
 from search.spool import Record
 
 log = logging.getLogger("titrate.tracking")
@@ -349,10 +349,6 @@ def _is_refusal(error: Exception) -> bool:
     from mlflow.exceptions import MlflowException
 
     return isinstance(error, MlflowException) and error.error_code in REFUSALS
-
-
-def redacted(uri: str) -> str:
-    return re.sub(r"://[^/@\s]*@", "://***@", uri)
 
 
 def brief(error: BaseException) -> str:

@@ -1,9 +1,9 @@
 """From a search file to a Problem: the packs opened, verified and checked against the task before anything starts."""
 
 from dataclasses import dataclass
-from pathlib import PurePath
 
 from datasets import Pack, Source
+from datasets.uri import is_uri
 from search.config import DataConfig, SearchConfig, trains
 from search.tracking import DatasetFact
 from trainables.recipe import DOMAINS, DomainName, Recipe, reads
@@ -27,6 +27,11 @@ class Opened:
     @property
     def training(self) -> list[Source]:
         return [source for name, source in self.sources.items() if trains(name)]
+
+    @property
+    def packs(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """(place, digest) of the packs of each set: what another process needs to open the same ones."""
+        return {name: tuple((p.place, p.digest) for p in source.packs) for name, source in self.sources.items()}
 
     def facts_of(self, recipe: Recipe) -> list[DatasetFact]:
         """The packs that a recipe reads: the sources that it trains on, and every evaluation set."""
@@ -54,7 +59,8 @@ def open_problem(config: SearchConfig) -> Opened:
     for path in (path for paths in sets.values() for path in paths):
         if path not in packs:
             packs[path] = Pack.open(path)
-            packs[path].verify()
+            if not is_uri(path):  # the cache verifies what it fetches
+                packs[path].verify()
             task.check_pack(packs[path])
     sources = {name: Source([packs[path] for path in paths], task.columns) for name, paths in sets.items()}
     _refuse_leaks(config.data, packs)
@@ -91,7 +97,7 @@ def _facts(sources: dict[str, Source]) -> list[DatasetFact]:
     for name, source in sources.items():
         context = "train" if trains(name) else "validation" if name == "val" else "test"
         for pack in source.packs:
-            fact = DatasetFact(PurePath(pack.path).name, context, pack.digest, pack.path, len(pack))
+            fact = DatasetFact(pack.name, context, pack.digest, pack.path, len(pack))
             found.setdefault((pack.path, context), fact)
     return list(found.values())
 

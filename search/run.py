@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from analysis import Conclusion, conclude
+from datasets.uri import redacted
 from search.cluster import connect
 from search.config import SearchConfig
 from search.ledger import Ledger
@@ -64,7 +65,12 @@ def run(
         try:
             study = open_study(config, opened.digests, folder, share=share)
             tracker.start(
-                identity(study), _params(config), _tags(config), config_text, f"{config.name}.yaml", opened.facts
+                identity(study),
+                _params(config),
+                _tags(config),
+                redacted(config_text),
+                f"{config.name}.yaml",
+                opened.facts,
             )
             ledger = Ledger(
                 study,

@@ -32,7 +32,7 @@ class SlotJob:
     """What every slot of a search is given: the task, the data and where the store is."""
 
     task: TaskSpec
-    sets: dict[str, tuple[str, ...]]  # SearchConfig.sets(): absolute pack paths
+    packs: dict[str, tuple[tuple[str, str], ...]]  # Opened.packs: (place, digest) of each set's
     store: str
     threads: int
     loaders: int
@@ -150,10 +150,9 @@ def make_trainer(what: SlotJob, world_size: int) -> Any:
     set_deterministic(what.threads)
     device: torch.device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
     part = division(device, world_size=world_size)
-    paths = dict.fromkeys(path for group in what.sets.values() for path in group)
-    packs = {path: Pack.open(path) for path in paths}
+    packs = {pack: Pack.open(*pack) for group in what.packs.values() for pack in group}
     columns = build_task(what.task).columns
-    sources = {name: Source([packs[path] for path in group], columns) for name, group in what.sets.items()}
+    sources = {name: Source([packs[pack] for pack in group], columns) for name, group in what.packs.items()}
     return Trainer(
         what.task,
         [source for name, source in sources.items() if trains(name)],

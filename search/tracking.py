@@ -21,7 +21,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from search.mlflow_writer import TrackingError, Writer, brief, redacted
+from datasets.uri import redacted
+from search.mlflow_writer import TrackingError, Writer, brief
 from search.spool import Spool
 from trainables.recipe import Recipe
 

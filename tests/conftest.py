@@ -51,6 +51,14 @@ def write_toy_pack(path: Path, seeds: range, *, synthetic: bool) -> Pack:
     return write_pack(path, rows, source={"format": "toy"}, classes=FACE_CLASSES)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def session_pack_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test sees the user's own cache of packs, and no process of a Ray that a test starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TITRATE_PACK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def toy_packs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of packs: real (24), synthetic (40), val (12), test (10)."""

@@ -93,7 +93,7 @@ training: {{batch_size: 6, warmup: 2, ema_decay: 0.9}}
 """
 
 
-def toy_search(packs: Path, folder: Path, replace: dict[str, str] | None = None) -> Path:
+def toy_search(packs: Path | str, folder: Path, replace: dict[str, str] | None = None) -> Path:
     """Writes the toy search file (with some texts replaced) and returns its path."""
     text = SEARCH.format(packs=packs)
     for old, new in (replace or {}).items():

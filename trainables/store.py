@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from pyarrow import fs
 
+from datasets.remote import renames
+
 log = logging.getLogger(__name__)
 
 _MAGIC = b"titrate-checkpoint-1\n"
@@ -57,8 +59,7 @@ class Store:
     def __init__(self, uri: str, division: str) -> None:
         self.filesystem, root = fs.FileSystem.from_uri(uri)
         self.root = f"{root.rstrip('/')}/{division}"
-        # Object stores show an object only when its stream is closed, and cannot rename.
-        self._renames = not isinstance(self.filesystem, tuple(_object_stores()))
+        self._renames = renames(self.filesystem)
 
     def steps(self, stage: str) -> dict[int, str]:
         """The steps of a stage that have a checkpoint, with the path of each; a kept one goes before a rolling one."""
@@ -185,7 +186,3 @@ class Store:
 def _checksum(evaluation: dict[str, Any]) -> str:
     """32 hex digits. JSON keeps the order of names and every bit of a float, so what was read digests as it did."""
     return hashlib.blake2b(json.dumps(evaluation).encode(), digest_size=16).hexdigest()
-
-
-def _object_stores() -> list[type]:
-    return [getattr(fs, name) for name in ("S3FileSystem", "GcsFileSystem", "AzureFileSystem") if hasattr(fs, name)]

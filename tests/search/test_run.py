@@ -32,7 +32,7 @@ SEEDS = (0, 1)
 pytestmark = pytest.mark.slow
 
 
-def search(packs: Path, folder: Path, replace: dict[str, str] | None = None, **options: Any) -> Result:
+def search(packs: Path | str, folder: Path, replace: dict[str, str] | None = None, **options: Any) -> Result:
     path = toy_search(packs, folder, replace)
     return run(load(path), path.read_text(), results=folder / "results", console=Console(quiet=True), **options)
 
@@ -321,6 +321,37 @@ def test_a_slot_of_two_workers_outlives_a_trial_that_fails_and_the_loss_of_a_wor
     assert len(kill_workers) == 2
     values = last_metrics(result.tracking_uri)
     assert all(0 < metrics["val/pixel_accuracy"] <= 1 for metrics in values.values() if "val/pixel_accuracy" in metrics)
+
+
+def test_packs_of_a_uri_are_read_from_the_nodes_cache_even_while_their_store_is_away(
+    ray_session: None,
+    toy_packs: Path,
+    tmp_path: Path,
+    truth: dict[tuple[str, int], dict[str, float]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The driver fetches them; before a slot opens them they are gone."""
+    from search.engine import Engine
+
+    moved = tmp_path / "moved"
+    shutil.copytree(toy_packs, moved)
+    start = Engine.run
+
+    def away(self: Engine, console: Console) -> int:
+        shutil.rmtree(moved)
+        return start(self, console)
+
+    monkeypatch.setattr(Engine, "run", away)
+    note = {"name: toy": "name: toy  # the packs came from s3://key:secret@bucket/toy"}
+    result = search(f"file://{moved}", tmp_path, note)
+    assert last_metrics(result.tracking_uri) == truth
+    (parent,) = {one.data.tags["mlflow.parentRunId"] for one in runs_of(result.tracking_uri).values()}
+    run_of = mlflow.MlflowClient(result.tracking_uri).get_run(parent)
+    inputs = run_of.inputs.dataset_inputs
+    assert {one.dataset.name for one in inputs} == {"real", "synthetic", "val", "test"}
+    assert all(f"file://{moved}/{one.dataset.name}" in one.dataset.source for one in inputs)
+    shown = mlflow.artifacts.load_text(f"{run_of.info.artifact_uri}/toy.yaml")
+    assert "# the packs came from s3://***@bucket/toy" in shown
 
 
 def test_a_slot_that_cannot_start_ends_the_search_with_one_line(
