@@ -213,18 +213,20 @@ def ls() -> None:
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.used))
         state = "open now" if one.open else f"opened {used}"
         print(f"{one.digest[:12]}  {one.samples:>9,} samples  {one.bytes / 1e6:>10,.1f} MB  {state}  {one.uri}")
-    print(f"{cache_folder()}: {len(found)} packs, {sum(one.bytes for one in found) / 1e6:,.1f} MB")
+    print(f"{cache_folder()}: packs: {len(found)}, {sum(one.bytes for one in found) / 1e6:,.1f} MB")
 
 
 @cache.command()
 def clear(
-    older_than: Annotated[float, typer.Option(metavar="DAYS", help="Only what was last opened so long ago.")] = 0,
+    older_than: Annotated[
+        float, typer.Option(metavar="DAYS", min=0, help="Only what was last opened so long ago.")
+    ] = 0,
 ) -> None:
     """Removes packs from the cache, and what was left half-fetched; never what a process has open."""
     from datasets.cache import clear
 
     removed, in_use = clear(older_than_days=older_than)
-    print(f"removed {removed} packs" + (f"; {in_use} are in use and stay" if in_use else ""))
+    print(f"packs removed: {removed}; in use, and kept: {in_use}")
 
 
 def _progress(samples: Iterable[dict[str, Value]], count: int) -> Iterable[dict[str, Value]]:

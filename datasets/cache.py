@@ -8,7 +8,8 @@ through one page cache. A process that is killed loses the lock, and the next re
          /DIGEST.lock        held while an entry is looked up, fetched or removed
          /.DIGEST.writing-*  being fetched
 
-An open pack holds a shared lock on its manifest.json: an entry that any process has open is not removed.
+An open pack holds a shared lock on its manifest.json: an entry that any process has open is not removed. Packs with the
+same content are one entry, which keeps the manifest (the `source` in it is not content) of the one that came first.
 """
 
 import fcntl
@@ -135,6 +136,7 @@ def _opened(folder: Path, uri: str) -> Pack | None:
 
 def _remove(folder: Path) -> None:
     """Removes an entry, under its lock; where this is killed, it leaves remains and no entry."""
+    _remove_remains(folder)
     aside = folder.with_name(f".{folder.name}.writing-removed")
     os.rename(folder, aside)
     shutil.rmtree(aside)
