@@ -185,6 +185,7 @@ def _held(pack: Pack) -> Pack:
     """A pack whose entry stays until the pack is collected, here and in every process that is forked from this one."""
     descriptor = os.open(os.path.join(pack.folder, "manifest.json"), os.O_RDONLY)
     weakref.finalize(pack, os.close, descriptor)
+    pack.remedy = f"clear its copy in {pack.folder} (`python -m datasets cache clear`), or write it again"
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     return pack
 

@@ -34,6 +34,7 @@ class Pack:
     place   what opens it again: an absolute path, or a URI with all that is secret in it
     path    the same as it is shown to people
     folder  where its files are: at `place`, or in the node's cache
+    remedy  what to do when it is damaged, for the messages
 
     Pickling carries place and digest; unpickling opens the place again, and refuses another content.
     """
@@ -43,6 +44,7 @@ class Pack:
         self.path = redacted(place)
         self.folder = folder
         self.manifest = manifest
+        self.remedy = "copy or write it again"
         self.digest: str = manifest.digest
         self.columns: tuple[str, ...] = tuple(column.name for column in manifest.columns)
         self._ends = list(accumulate(file.rows for file in manifest.files))
@@ -139,7 +141,7 @@ class Pack:
         if digest.hexdigest(self.manifest.count) != self.digest:
             raise PackError(
                 f"{self.path}: the content's digest must be {self.digest[:12]}, but is "
-                f"{digest.hexdigest(self.manifest.count)[:12]}; the pack is damaged, {self._remedy}"
+                f"{digest.hexdigest(self.manifest.count)[:12]}; the pack is damaged, {self.remedy}"
             )
 
     def _map(self, number: int) -> int:
@@ -171,13 +173,7 @@ class Pack:
     def _damaged(self, number: int, error: Exception) -> PackError:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         name = self.manifest.files[number].name
-        return PackError(f"{self.path}/{name}: the file is damaged ({reason}); {self._remedy}")
-
-    @property
-    def _remedy(self) -> str:
-        if self.folder == self.place:
-            return "copy or write it again"
-        return f"clear its copy in {self.folder} (`python -m datasets cache clear`), or write it again"
+        return PackError(f"{self.path}/{name}: the file is damaged ({reason}); {self.remedy}")
 
 
 class Digest:
