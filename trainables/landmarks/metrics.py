@@ -50,11 +50,10 @@ def measure(prediction: Tensor, truth: Tensor) -> dict[str, Tensor]:
     for region, (begin, end) in REGIONS.items():
         if begin >= first:
             values[f"region_nme/{region}"] = error[:, begin - first : end - first].nanmean(1)
-    values |= {f"point_nme/{first + k}": error[:, k] for k in range(truth.shape[1])}
     values |= {f"pck/{t}": _share(error, error < t) for t in PCK}
     values |= {f"fr/{t}": _share(nme, nme > t) for t in FAILURE}
     values |= {f"auc/{t}": (1 - nme / t).clamp(min=0) for t in FAILURE}
-    return values
+    return values | {f"point_nme/{first + k}": error[:, k] for k in range(truth.shape[1])}
 
 
 class LandmarksEvaluator:
