@@ -48,15 +48,6 @@ def test_a_source_may_be_several_packs_and_a_uri_stays(tmp_path: Path) -> None:
     assert config.sets()["real"] == (str(tmp_path / "x"), "s3://bucket/y", "/z")
 
 
-def test_pretrained_weights_are_a_path_from_the_file_s_folder_known_by_their_content(tmp_path: Path) -> None:
-    (tmp_path / "weights.pt").write_bytes(b"abc")
-    config = load(write(tmp_path, put("task", {"kind": "landmarks", "pretrained": "weights.pt"})))
-    assert config.task.model_dump()["pretrained"] == {
-        "path": str(tmp_path / "weights.pt"),
-        "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",  # of "abc", FIPS 180-2
-    }
-
-
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
@@ -94,7 +85,6 @@ def test_pretrained_weights_are_a_path_from_the_file_s_folder_known_by_their_con
         ("task", {"points": 51}, "task.kind must be given, but it is absent"),
         ("task", {"kind": "landmarks", "stack": 1}, "unknown key 'task.stack'; did you mean 'task.stacks'?"),
         ("task", {"kind": "landmarks", "points": 50}, "task.points: must be 51 or 68, but got 50"),
-        ("task", {"kind": "landmarks", "pretrained": "w.pt"}, "w.pt: must be a readable file, but: No such file"),
         ("task.resolution", 63, "task.resolution: must be a multiple of 8, but got 63"),
         ("sampler", "annealing", "sampler: must be"),
         ("sampler", "tpe", "budget.trials must be given for sampler tpe"),

@@ -1,19 +1,17 @@
 """The stacked hourglass against the reference's key lists, sizes and recorded numbers; weights from files."""
 
 import json
-import re
-import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.trainables.test_segmentation_model import fill, reference, shapes
 from trainables.landmarks.model import Residual, StackedHourglass
 from trainables.landmarks.spec import LandmarksSpec
-from trainables.landmarks.task import HEADS, Landmarks
-from trainables.pretrained import Pretrained, load
+from trainables.landmarks.task import Landmarks
+from trainables.weights import Weights
 
 NAMES = ["hourglass_princeton_s2_k51", "hourglass_princeton_s8_k51"]
 
@@ -88,92 +86,67 @@ def test_a_resolution_that_cannot_be_halved_is_refused() -> None:
     spec(resolution=96, depth=3)
 
 
-def published(path: Path, model: nn.Module) -> Pretrained:
+def published(path: Path, model: nn.Module) -> Weights:
     """A file as the reference's training writes it: wrapped, prefixed, with its idle layers and without counters."""
     state = {name: torch.full(shape, 0.5) for name, shape in (shapes(model) | unused(model)).items()}
     state = {f"model.module.{k}": v for k, v in state.items() if not k.endswith("num_batches_tracked")}
     torch.save({"state_dict": state, "optimizer": {"state": {}, "param_groups": []}, "epoch": 3}, path)
-    return Pretrained(path=str(path)).pinned(str)
+    return Weights(path=str(path)).identified(Path())
 
 
-def test_a_published_file_is_where_training_starts(tmp_path: Path) -> None:
-    source = published(tmp_path / "hg.pt", StackedHourglass(small()))
-    task = Landmarks(small(pretrained=source))
+def initial(chosen: LandmarksSpec, weights: Weights | None = None) -> dict[str, Tensor]:
+    task = Landmarks(chosen.model_copy(update={"pretrained": weights}))
     model = task.build_model()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        task.initialise(model, 3)
-    for name, tensor in model.state_dict().items():
+    task.initialise(model, 3)
+    return model.state_dict()
+
+
+def test_a_published_file_is_where_training_starts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    weights = published(tmp_path / "hg.pt", StackedHourglass(small()))
+    for name, tensor in initial(small(), weights).items():
         assert (tensor == (0 if name.endswith("num_batches_tracked") else 0.5)).all(), name
+    assert f"{tmp_path}/hg.pt: loaded; initial values are left in none" in caplog.text
 
 
-def test_a_head_for_other_points_keeps_the_seed_s_values_and_says_so(tmp_path: Path) -> None:
-    source = published(tmp_path / "hg.pt", StackedHourglass(small(points=68)))
-    plain = Landmarks(small())
-    with pytest.warns(
-        UserWarning, match=r"another number of outputs; outs.0.conv.weight, .* keep their initial values"
-    ):
-        task = Landmarks(small(pretrained=source))
-    one, other = plain.build_model(), task.build_model()
-    plain.initialise(one, 3)
-    with pytest.warns(UserWarning, match="keep their initial values"):
-        task.initialise(other, 3)
-    truth = one.state_dict()
-    for name, tensor in other.state_dict().items():
-        if name.startswith("outs.") or re.match(r"merge_preds.*weight", name):
-            assert torch.equal(tensor, truth[name]), name
+def test_heads_for_other_points_keep_the_seed_s_values_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    weights = published(tmp_path / "hg.pt", StackedHourglass(small(points=68)))
+    plain = initial(small())
+    kept = ["merge_preds.0.conv.conv.weight", *(f"outs.{k}.conv.{kind}" for k in (0, 1) for kind in ("bias", "weight"))]
+    for name, tensor in initial(small(), weights).items():
+        if name in kept:
+            assert torch.equal(tensor, plain[name]), name
         elif not name.endswith("num_batches_tracked"):
             assert (tensor == 0.5).all(), name
+    assert f"initial values are left in {', '.join(kept)}" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        ({"stacks": 1}, r"missing keys \(hgs.1.0.up1.bn1.weight, .*, ...\)"),
-        ({"stacks": 3}, r"unexpected keys \("),
-        ({"width": 0.0625}, r"other shapes \(pre.0.conv.weight is \[4, 3, 7, 7\] for \[2, 3, 7, 7\], .*, ...\)"),
+        ({"stacks": 1}, r"must hold all weights of StackedHourglass but heads, but lacks features.1.0.bn1.bias \("),
+        ({"stacks": 3}, r"must hold names of StackedHourglass only, but also has hgs.2.0"),
+        ({"width": 0.0625}, r"pre.0.conv.weight must have shape \[2, 3, 7, 7\], but has \[4, 3, 7, 7\]"),
     ],
 )
-def test_weights_of_another_network_are_one_line_before_training(tmp_path: Path, other: dict, says: str) -> None:
-    source = published(tmp_path / "hg.pt", StackedHourglass(small(**other)))
+def test_weights_of_another_network_are_one_line(tmp_path: Path, other: dict[str, float], says: str) -> None:
+    weights = published(tmp_path / "hg.pt", StackedHourglass(small(**other)))
     with pytest.raises(ValueError, match=says) as caught:
-        Landmarks(small(pretrained=source))
-    assert str(caught.value).startswith(f"{tmp_path}/hg.pt: must fit this StackedHourglass, but has ")
+        initial(small(), weights)
+    assert str(caught.value).startswith(f"{tmp_path}/hg.pt: ")
     assert "\n" not in str(caught.value)
 
 
-def test_an_idle_layer_is_only_dropped_where_the_reference_has_it() -> None:
-    model = StackedHourglass(small())
-    state = model.state_dict() | {
-        "pre.4.skip_layer.conv.scale": torch.zeros(1),
-        "outs.0.skip_layer.conv.bias": torch.zeros(1),
-    }
-    result = model.load_state_dict(state, strict=False)
-    assert sorted(result.unexpected_keys) == ["outs.0.skip_layer.conv.bias", "pre.4.skip_layer.conv.scale"]
+def test_an_idle_layer_is_only_dropped_where_the_reference_has_it(tmp_path: Path) -> None:
+    for name in ("pre.3.skip_layer.conv.scale", "outs.0.skip_layer.conv.bias"):
+        state = StackedHourglass(small()).state_dict() | {name: torch.zeros(1)}
+        torch.save(state, tmp_path / "hg.pt")
+        with pytest.raises(ValueError, match=f"names of StackedHourglass only, but also has {name}"):
+            initial(small(), Weights(path=str(tmp_path / "hg.pt")))
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"not a checkpoint", b"PK\x03\x04 cut off", b"\x80\x02}q\x00."],
-    ids=["empty", "text", "zip", "dict"],
-)
-def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "w.pt").write_bytes(content)
-    with pytest.raises(ValueError, match=r"w.pt: must ") as caught:
-        load(StackedHourglass(small()), Pretrained(path=str(tmp_path / "w.pt")), HEADS)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_file_that_was_replaced_or_is_missing_is_refused(tmp_path: Path) -> None:
-    source = published(tmp_path / "hg.pt", StackedHourglass(small()))
-    torch.save({}, tmp_path / "hg.pt")
-    with pytest.raises(ValueError, match=r"sha256 must be [0-9a-f]{12}, but is [0-9a-f]{12}; the file was replaced"):
-        Landmarks(small(pretrained=source))
-    with pytest.raises(ValueError, match=r"nowhere.pt: must be a readable file, but: No such file"):
-        Pretrained(path="nowhere.pt").pinned(str)
-
-
-def test_a_path_alone_names_a_file_and_a_spec_with_one_is_a_value() -> None:
-    chosen = small(pretrained="hg.pt")
-    assert chosen.pretrained == Pretrained(path="hg.pt")
-    assert LandmarksSpec.model_validate_json(chosen.model_dump_json()) == chosen
+def test_how_it_is_evaluated_is_not_in_the_key_of_a_stage() -> None:
+    assert LandmarksSpec.evaluation_fields == {"flip_test"}

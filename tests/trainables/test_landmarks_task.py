@@ -1,6 +1,5 @@
-"""The landmark task: its loss by formula, the flip test, packs of other points, and photographs learned by heart."""
+"""The landmark task: its loss by formula, the flip test, and packs of other points."""
 
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datasets import Pack, formats, write_pack
+from datasets import Pack, write_pack
 from datasets.landmarks import flip_order
 from trainables.landmarks.heatmaps import on_heatmap
 from trainables.landmarks.spec import LandmarksSpec
 from trainables.landmarks.task import Landmarks
-from trainables.task import Batch, example_batch
-
-REAL = Path(__file__).parents[3] / "shared" / "data" / "300w"
+from trainables.task import Batch
 
 
 def task_of(**what: object) -> Landmarks:
@@ -165,31 +162,3 @@ def test_other_points_are_refused_before_training(tmp_path: Path, num_points: in
         task_of().check_pack(other)
     assert str(caught.value).startswith(other.path)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.slow
-def test_eight_photographs_are_learned_by_heart() -> None:
-    if not REAL.exists():
-        pytest.skip("no 300-W photographs beside the repository")
-    torch.set_num_threads(1)
-    rows = list(islice(formats.read("ibug_300w", REAL, size=64, crop="face").samples, 8))
-    task = task_of(stacks=1, width=0.25, depth=3, resolution=64, decoding="refined")
-    model = task.build_model()
-    task.initialise(model, 0)
-    batch = example_batch(task, [task.prepare(row) for row in rows], [0] * 8)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    for step in range(160):
-        for group in optimizer.param_groups:
-            group["lr"] = 3e-3 if step < 120 else 3e-4
-        loss = task.loss(model, batch)["total"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    evaluator = task.evaluator(torch.device("cpu"))
-    with torch.no_grad():
-        evaluator.update(model.eval(), batch)
-    scores = evaluator.compute()
-    assert loss.item() < 3e-4  # 0.00019 was measured, of 0.0123 for heatmaps of zeros
-    assert scores["nme"] < 0.025  # 0.017: a third of a pixel
-    assert scores["pck/0.05"] > 0.95  # 0.990
-    assert scores["fr/0.08"] == 0

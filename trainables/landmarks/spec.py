@@ -1,15 +1,15 @@
-"""The configuration of the landmark task: what changes its weights, frozen and torch-free."""
+"""The configuration of the landmark task: what changes its weights or its metrics, frozen and torch-free."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from trainables.pretrained import Pretrained
+from trainables.base_spec import BaseSpec
 
 STRIDE = 4  # image pixels a heatmap pixel
 
 
-class LandmarksSpec(BaseModel):
+class LandmarksSpec(BaseSpec):
     """A stacked hourglass at one square resolution.
 
     points      51 (brows, nose, eyes, mouth) or 68 (the jaw, too), in iBUG's order; for 51, packs may have 68
@@ -21,11 +21,11 @@ class LandmarksSpec(BaseModel):
     sigma       of the targets' Gaussians, in heatmap pixels
     decoding    how a heatmap becomes a point (heatmaps.py): "unbiased"; "refined", which tells a hundredth of a pixel
                 where "unbiased" tells a quarter; or "reference", the published code's, targets included
-    flip_test   evaluation averages the heatmaps with those of the mirrored image, for twice the time
-    pretrained  a checkpoint to start from: a state_dict of this network, or a published file of the reference
+    flip_test   evaluates the mean of an image's and its mirror image's heatmaps; changes no weights
+    pretrained  a local file of the published network's weights, or of this one's
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    evaluation_fields: ClassVar[frozenset[str]] = frozenset({"flip_test"})
 
     kind: Literal["landmarks"]
     points: Literal[51, 68] = 51
@@ -36,7 +36,6 @@ class LandmarksSpec(BaseModel):
     sigma: float = Field(default=1.0, gt=0, le=10)
     decoding: Literal["unbiased", "refined", "reference"] = "unbiased"
     flip_test: bool = False
-    pretrained: Pretrained | None = None
 
     @model_validator(mode="after")
     def _halves(self) -> "LandmarksSpec":

@@ -1,5 +1,7 @@
 """Facial landmarks as a Task: the places of 51 or 68 points of a face, scored by the normalised mean error."""
 
+import logging
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,11 +18,13 @@ from trainables.landmarks.heatmaps import decode, encode, on_heatmap, on_image
 from trainables.landmarks.metrics import LandmarksEvaluator
 from trainables.landmarks.model import StackedHourglass
 from trainables.landmarks.spec import STRIDE, LandmarksSpec
-from trainables.pretrained import load
 from trainables.task import Batch, Sample
+from trainables.weights import load_weights
+
+log = logging.getLogger(__name__)
 
 PARTS = ("pre.", "hgs.", "features.", "outs.", "merge_features.", "merge_preds.")
-HEADS = ("outs.", "merge_preds.")  # what depends on the number of points
+HEADS = r"^(outs|merge_preds)\."  # what depends on the number of points
 
 
 class Landmarks:
@@ -29,8 +33,6 @@ class Landmarks:
     Samples and batches: "image" uint8 [(B,) R, R, 3] RGB and "landmarks" float32 [(B,) points, 2], x and y in pixels,
     the centre of the first pixel at (0, 0). A point that is NaN is not known: neither the loss nor a metric counts it.
     One outside of the image has no place on a heatmap, so that the loss does not count it, but metrics do.
-
-    Raises ValueError, one line, for `pretrained` weights that are not this network's.
     """
 
     columns: tuple[str, ...] = ("image", "landmarks")
@@ -40,8 +42,6 @@ class Landmarks:
     def __init__(self, spec: LandmarksSpec) -> None:
         self.spec = spec
         self._batched = Batched(landmarks_transform(spec.resolution, spec.points))
-        if spec.pretrained is not None:
-            load(self.build_model(), spec.pretrained, HEADS)  # so that what does not fit is known before any training
 
     def check_pack(self, pack: Pack) -> None:
         """Raises ValueError unless the pack has images of the resolution, and as many landmarks as the spec, or 68."""
@@ -68,14 +68,28 @@ class Landmarks:
         return StackedHourglass(self.spec)
 
     def initialise(self, model: nn.Module, seed: int) -> None:
-        """Fan-in normal but for the heads, and then the weights of `pretrained`, whose other heads stay out.
+        """Fan-in normal but for the heads, and then the published weights, if any; where they are for another number of
+        points, the layers that depend on it stay.
 
         Heads begin near 0, as those of Xiao et al. 2018 (Simple Baselines), since nearly all of a heatmap is 0: in 50
         steps of Adam 8 photographs were learned to an NME of 0.076, and to 1.29 from fan-in normal heads.
+
+        Raises ValueError, one line, for weights that are not this architecture's.
         """
         initialise(model, seed, dict.fromkeys(PARTS, fan_in) | {"outs.": lambda shape: 0.001})
         if self.spec.pretrained is not None:
-            load(model, self.spec.pretrained, HEADS)
+            path = self.spec.pretrained.path
+            kept = load_weights(model, self.spec.pretrained, fresh=(HEADS,))
+            missing = [name for name in kept if not re.search(HEADS, name)]
+            if missing:
+                raise ValueError(
+                    f"{path}: must hold all weights of {type(model).__name__} but heads, but lacks {missing[0]} "
+                    f"({len(missing)} names); give the file of this architecture"
+                )
+            log.info("%s: loaded; initial values are left in %s", path, ", ".join(kept) or "none")
+
+    def initialise_from(self, model: nn.Module, weights: Mapping[str, Tensor], seed: int) -> None:
+        model.load_state_dict(dict(weights))
 
     def augment(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
         return self._batched.augment(self._row(sample), seed)
