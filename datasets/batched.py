@@ -6,11 +6,11 @@ pixels (pixel_ops.py). The pipeline is stated once, as an albumentations `Compos
 worked on the pixels itself: the same seed gives the same angle in both ways.
 
 Transforms that pixel_ops.py does not know are done by albumentations in the loader, and then so is what comes before
-them: order is kept. A batch's bits depend on its samples and their seeds alone, on one device: not on how samples are
-spread over batches or ranks.
+them: order is kept. Points are few and are always moved in the loader, by albumentations. A batch's bits depend on its
+samples and their seeds alone, on one device: not on how samples are spread over batches or ranks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import albumentations as A
@@ -26,19 +26,23 @@ DRAWN = "augmentation"  # the column that carries the numbers from the loader to
 
 
 class Batched:
-    """A pipeline of one image and any masks, divided between loader and device. It can be pickled.
+    """A pipeline of one image, any masks and any points, divided between loader and device. It can be pickled.
 
-    transform   the pipeline; of its targets "image" and those that it declares as "mask" take part
+    transform   the pipeline; of its targets "image" and those take part that it declares as "mask" (uint8 [H, W]) or
+                "keypoints" (float32 [K, 2], x and y in pixels, the centre of the first at (0, 0); NaN where not known)
     on_device   the names of the transforms whose pixel work is the device's; on_host those of the loader's
 
-    Raises ValueError for a pipeline with boxes or keypoints, or one that is not always applied.
+    Raises ValueError for a pipeline with processors of boxes or keypoints (they drop points that leave the image, and
+    refuse NaN), or one that is not always applied.
     """
 
     def __init__(self, transform: A.Compose) -> None:
         if transform.processors or transform.p != 1:
             raise ValueError("a batched pipeline must have p=1 and no bbox_params or keypoint_params, but has")
         self.transform = transform
-        self.masks = tuple(name for name, kind in transform.additional_targets.items() if kind == "mask")
+        kinds = transform.additional_targets.items()
+        self.masks = tuple(name for name, kind in kinds if kind == "mask")
+        self.points = tuple(name for name, kind in kinds if kind == "keypoints")
         ops: list[Op] = []
         for one in reversed(transform.transforms):
             op = op_of(one)
@@ -57,24 +61,32 @@ class Batched:
     def on_device(self) -> tuple[str, ...]:
         return tuple(type(one).__name__ for one in self._deferred)
 
-    def draw(self, sample: Mapping[str, Value], seed: int) -> dict[str, np.ndarray]:
-        """The loader's part: the image uint8 [H, W, 3] and masks uint8 [H, W] after the transforms of `on_host`, and
-        the column DRAWN, float64 [P]: for each transform of `on_device` whether it is applied, and its numbers.
+    def augment(self, sample: Mapping[str, Value], seed: int) -> dict[str, np.ndarray]:
+        """The whole augmentation by albumentations: the image, masks and points, shaped as they were.
 
         A function of sample and seed (0 <= seed < 2**64) alone.
         """
-        seeded(self.transform, seed).py_random.random()  # Compose draws one number for its own p
-        data: dict[str, Any] = {name: sample[name] for name in ("image", *self.masks)}
-        for one in self._host:
-            data = one(**data)
+        return self._narrow(self._on_host(sample, seed, self.transform.transforms))
+
+    def draw(self, sample: Mapping[str, Value], seed: int) -> dict[str, np.ndarray]:
+        """The loader's part: the image uint8 [H, W, 3] and masks uint8 [H, W] after the transforms of `on_host`, points
+        float32 [K, 2] after all of them, and the column DRAWN, float64 [P]: for each transform of `on_device` whether
+        it is applied, and its numbers.
+
+        A function of sample and seed (0 <= seed < 2**64) alone.
+        """
+        data = self._on_host(sample, seed, self._host)
         drawn: list[float] = []
         for one, op in zip(self._deferred, self._ops, strict=True):
             if not one.should_apply():
                 drawn += [0.0] * (1 + op.size)
                 continue
             params = one.update_transform_params(params=one.get_params(), data=data)
-            drawn += [1.0, *op.values(params | one.get_params_dependent_on_data(params=params, data=data))]
-        return data | {DRAWN: np.array(drawn, np.float64)}
+            params |= one.get_params_dependent_on_data(params=params, data=data)
+            drawn += [1.0, *op.values(params)]
+            if isinstance(one, A.DualTransform):
+                data |= {name: one.apply_to_keypoints(data[name], **params) for name in self.points}
+        return self._narrow(data) | {DRAWN: np.array(drawn, np.float64)}
 
     @torch.no_grad()
     def apply(self, batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
@@ -96,3 +108,16 @@ class Batched:
                 planes = planes.replaced(rows, op(planes.of(rows), values[rows]))
         pixels = planes.image.round().clamp(0, 255).to(torch.uint8)  # a half goes to the even number
         return {**out, "image": pixels.permute(0, 2, 3, 1).contiguous(), **planes.masks}
+
+    def _on_host(self, sample: Mapping[str, Value], seed: int, transforms: Sequence[Any]) -> dict[str, Any]:
+        """The data after some of the first transforms; points are float32 [K, 5] (x, y, z, angle, scale), as
+        albumentations has them inside a pipeline."""
+        seeded(self.transform, seed).py_random.random()  # Compose draws one number for its own p
+        data: dict[str, Any] = {name: sample[name] for name in ("image", *self.masks)}
+        data |= {name: np.pad(np.asarray(sample[name], np.float32), ((0, 0), (0, 3))) for name in self.points}
+        for one in transforms:
+            data = one(**data)
+        return data
+
+    def _narrow(self, data: dict[str, Any]) -> dict[str, Any]:
+        return data | {name: np.ascontiguousarray(data[name][:, :2]) for name in self.points}

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from datasets.augment import GaussianNoise, LabelFlip
+from datasets.landmark_augment import LandmarkFlip
 
 GREY = (0.299, 0.587, 0.114)  # BT.601's luma, as cv2.COLOR_RGB2GRAY
 
@@ -54,7 +55,7 @@ class Op(Protocol):
 
 
 class Flip:
-    """HorizontalFlip, VerticalFlip, and LabelFlip, which also exchanges labels."""
+    """HorizontalFlip, VerticalFlip, LandmarkFlip, and LabelFlip, which also exchanges labels."""
 
     size = 0
 
@@ -123,6 +124,29 @@ class ColorJitter:
         return Planes(image, planes.masks)
 
 
+class Erase:
+    """CoarseDropout with "random_uniform": up to `most` rectangles, each filled with a colour; masks stay."""
+
+    def __init__(self, most: int) -> None:
+        self.size = 7 * most  # x0, y0, x1, y1 and red, green, blue; zeros for those that are not there
+
+    def values(self, params: Mapping[str, Any]) -> Sequence[float]:
+        rng = np.random.default_rng(params["seed"])  # the transform's own draw of colours, one rectangle at a time
+        holes = [[*hole, *rng.integers(0, 256, 3, dtype=np.uint8)] for hole in params["holes"].tolist()]
+        drawn = [float(value) for hole in holes for value in hole]
+        return [*drawn, *[0.0] * (self.size - len(drawn))]
+
+    def __call__(self, planes: Planes, values: np.ndarray) -> Planes:
+        image = planes.image
+        y = torch.arange(image.shape[2], device=image.device).reshape(-1, 1)
+        x = torch.arange(image.shape[3], device=image.device)
+        drawn = torch.from_numpy(values.astype(np.float32)).to(image.device).reshape(len(values), -1, 7, 1, 1)
+        for x0, y0, x1, y1, *colour in (hole.unbind(1) for hole in drawn.unbind(1)):
+            inside = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
+            image = torch.where(inside[:, None], torch.stack(colour, 1), image)
+        return Planes(image, planes.masks)
+
+
 class GaussianBlur:
     """GaussianBlur: one kernel along both axes, the picture mirrored at its border without repeating the border."""
 
@@ -177,6 +201,8 @@ def op_of(transform: Any) -> Op | None:
         return Flip(-1)
     if kind is A.VerticalFlip:
         return Flip(-2)
+    if kind is LandmarkFlip:
+        return Flip(-1)
     if kind is LabelFlip:
         return Flip(-1, transform.table)
     if kind is A.Affine:
@@ -187,6 +213,8 @@ def op_of(transform: Any) -> Op | None:
         return None
     if kind is A.ColorJitter:
         return ColorJitter()
+    if kind is A.CoarseDropout and (transform.fill, transform.fill_mask) == ("random_uniform", None):
+        return Erase(most=transform.num_holes_range[1])
     if kind is A.GaussianBlur and transform.blur_limit == (0, 0):
         return GaussianBlur(radius=int(transform.sigma_limit[1] * 3.5))
     if kind is GaussianNoise:

@@ -126,37 +126,48 @@ def explain(error: ValidationError, model: type[BaseModel], absent: str = "") ->
     `absent` follows "but it is absent": what to do about that.
     """
     problems = sorted(error.errors(), key=lambda problem: problem["type"] not in ("extra_forbidden", "invalid_key"))
-    problem, at = problems[0], _place(problems[0])
+    problem = problems[0]
+    at, fields = _place(model, problem["loc"])
     field = ".".join(at)
-    elsewhere = any(_place(other) != at for other in problems)  # a union's branches all complain of one place
+    elsewhere = any(_place(model, other["loc"])[0] != at for other in problems)  # a union's branches complain of one
     more = f" (and {len(problems) - 1} more)" if elsewhere else ""
     if problem["type"] in ("extra_forbidden", "invalid_key"):
-        known = [".".join([*at[:-1], name]) for name in _fields_at(model, at[:-1])]
+        known = [".".join([*at[:-1], name]) for name in _place(model, problem["loc"][:-1])[1]]
         return f"{unknown('key', field, known)}{more}"
     if problem["type"] == "missing":
         return f"{field} must be given, but it is absent{absent}{more}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{field}.{problem['ctx']['discriminator'].strip(chr(39))} must be given, but it is absent{more}"
+    if problem["type"] == "union_tag_invalid":
+        tag = problem["ctx"]
+        name = f"{field}.{tag['discriminator'].strip(chr(39))}"
+        return f"{name}: must be one of {tag['expected_tags']}, but got {tag['tag']!r}{more}"
     if problem["type"] == "value_error":
         return f"{field + ': ' if field else ''}{problem['msg'].removeprefix('Value error, ')}{more}"
     if problem["type"] in ("model_type", "model_attributes_type"):
-        return f"{field}: must be a mapping of {', '.join(_fields_at(model, at))}, but got {problem['input']!r}{more}"
+        return f"{field}: must be a mapping of {', '.join(fields)}, but got {problem['input']!r}{more}"
     message = problem["msg"].replace("Input should be", "must be").replace("valid tuple", "list")
     message = message[0].lower() + message[1:] if message[:1].isupper() and not message[:2].isupper() else message
     return f"{field}: {message}, but got {problem['input']!r}{more}"
 
 
-def _place(problem: Any) -> list[str]:
-    """The path of fields to a problem, without what pydantic adds: a union's branch (`str`, `tuple[...]`), `[key]`."""
-    parts = [str(part) for part in problem["loc"]]
-    return [part for part in parts if part not in ("range", "list", "str", "int", "float") and "[" not in part]
+def _place(model: type[BaseModel], loc: Iterable[Any]) -> tuple[list[str], list[str]]:
+    """The path of fields to a problem, without what pydantic adds: a union's branch (`str`, `tuple[...]`, the `kind` of
+    a model), `[key]`; and the names of the fields of the model that is there, none where there is none."""
+    path: list[str] = []
+    options: list[Any] = [model]
+    for part in map(str, loc):
+        tagged = [option for option in options if part in get_args(_annotation(option, "kind"))]
+        if len(options) > 1 and tagged:
+            options = tagged
+        elif part not in ("range", "list", "str", "int", "float") and "[" not in part:
+            path.append(part)
+            annotation = _annotation(options[0], part) if options else None
+            if annotation is not None:  # a list's index is no field
+                choices = [annotation, *get_args(annotation)]
+                options = [one for one in choices if isinstance(one, type) and issubclass(one, BaseModel)]
+    return path, list(options[0].model_fields) if options else []
 
 
-def _fields_at(model: type[BaseModel], at: list[str]) -> list[str]:
-    """Names of the fields of the model at a path; none where there is no model."""
-    current: Any = model
-    for part in at:
-        field = current.model_fields.get(part) if current is not None else None  # a list's index is no field
-        if field is not None:
-            annotation: Any = field.annotation
-            options = [annotation, *get_args(annotation)]
-            current = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
-    return list(current.model_fields) if current is not None else []
+def _annotation(model: Any, field: str) -> Any:
+    return model.model_fields[field].annotation if field in model.model_fields else None

@@ -38,7 +38,9 @@ class Evaluator(Protocol):
 class Task(Protocol):
     """One case study. Stateless: everything is a function of its spec, so two instances of one spec are equal."""
 
-    spec: TaskSpec
+    @property
+    def spec(self) -> TaskSpec: ...
+
     lr_factors: Mapping[str, float]  # on the stage's learning rate, for parameters whose name has the prefix
     columns: tuple[str, ...]  # of a pack, needed for training and evaluation
     metric_version: int  # bumped with any change of a metric's numbers; part of an evaluation's key
@@ -83,6 +85,10 @@ def build_task(spec: TaskSpec) -> Task:
             from trainables.segmentation.task import Segmentation
 
             return Segmentation(spec)
+        case "landmarks":
+            from trainables.landmarks.task import Landmarks
+
+            return Landmarks(spec)
 
 
 def example_batch(task: Task, samples: list[dict[str, np.ndarray]], domains: list[int]) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def load_weights(
     fresh     patterns of names in the model that keep their values where the shapes differ (another number of classes)
 
     Raises ValueError, one line that names the file, when it is not the one that was identified or holds no parameters,
-    has a name that the model has not, or another shape.
+    has a name that the model has not, or another shape. What a load hook of the model's own takes out may be there.
     """
     given = _read(weights)
     names = {name: tensor for name, tensor in given.items() if not any(re.search(p, name) for p in drop)}
@@ -75,25 +75,23 @@ def load_weights(
             f"{weights.path}: must hold weights of {type(model).__name__}, but has {_some(given)}; give the file of"
             " this architecture"
         )
-    unknown = [name for name in names if prefix + name not in state]
+    fitting: dict[str, Any] = {}
+    for name, tensor in names.items():
+        mine = state.get(prefix + name)
+        if mine is None or mine.shape == tensor.shape:
+            fitting[prefix + name] = tensor
+        elif not any(re.search(p, prefix + name) for p in fresh):
+            raise ValueError(
+                f"{weights.path}: {name} must have shape {list(mine.shape)}, but has {list(tensor.shape)}; give the"
+                " file of this architecture, width and number of classes or points"
+            )
+    unknown = [name.removeprefix(prefix) for name in model.load_state_dict(fitting, strict=False).unexpected_keys]
     if unknown:
         raise ValueError(
             f"{weights.path}: must hold names of {type(model).__name__} only, but also has {_some(unknown)}; give the"
             " file of this architecture"
         )
-    loaded: set[str] = set()
-    for name, tensor in names.items():
-        mine = state[prefix + name]
-        if mine.shape != tensor.shape and any(re.search(p, prefix + name) for p in fresh):
-            continue
-        loaded.add(prefix + name)
-        if mine.shape != tensor.shape:
-            raise ValueError(
-                f"{weights.path}: {name} must have shape {list(mine.shape)}, but has {list(tensor.shape)}; give the"
-                " file of this architecture, width and number of classes"
-            )
-        mine.copy_(tensor)
-    kept = (name for name in state if name.startswith(prefix) and name not in loaded)
+    kept = (name for name in state if name.startswith(prefix) and name not in fitting)
     return sorted(name for name in kept if not name.endswith("num_batches_tracked"))  # counters: old files lack them
 
 

@@ -52,7 +52,19 @@ def segmentation(resolution: int) -> tuple[Any, Callable[[np.random.Generator], 
     return SegmentationSpec(kind="segmentation", backbone="drn_d_54", resolution=resolution), row
 
 
-TASKS = {"segmentation": segmentation}
+def landmarks(resolution: int) -> tuple[Any, Callable[[np.random.Generator], Row]]:
+    from trainables.landmarks.spec import LandmarksSpec
+
+    def row(rng: np.random.Generator) -> Row:
+        return {
+            "image": rng.integers(0, 256, (resolution, resolution, 3), np.uint8),
+            "landmarks": rng.uniform(0, resolution - 1, (51, 2)).astype(np.float32),
+        }
+
+    return LandmarksSpec(kind="landmarks", stacks=8, resolution=resolution), row
+
+
+TASKS = {"segmentation": segmentation, "landmarks": landmarks}
 
 
 def wait(device: torch.device) -> None:

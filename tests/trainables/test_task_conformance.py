@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from datasets import Domain, Pack, write_pack
 from datasets.classes import FACE_CLASSES
 from trainables.adaptation import adapt, domains
+from trainables.landmarks.spec import LandmarksSpec
 from trainables.recipe import Adaptation
 from trainables.segmentation.spec import SegmentationSpec
 from trainables.specs import TaskSpec
@@ -52,10 +53,24 @@ def face_parsing_row(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {"image": image.astype(np.uint8), "segmentation": label}
 
 
+def landmarks_row(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A face of 68 points without a jaw to learn: a grid that is shifted, with a bright spot at every point."""
+    points = 4.0 * np.stack([np.arange(68) % 9 + 2, np.arange(68) // 9 + 3], 1) + rng.uniform(-4, 4, 2)
+    image = rng.integers(0, 30, (64, 64, 3))
+    image[tuple(np.rint(points).astype(int).T[::-1])] = rng.integers(100, 256, 3)
+    return {"image": image.astype(np.uint8), "landmarks": points.astype(np.float32)}
+
+
 CASES = [
     Case(
         "segmentation", SegmentationSpec(kind="segmentation", width=0.25, resolution=32), face_parsing_row, FACE_CLASSES
-    )
+    ),
+    Case(
+        "landmarks",
+        LandmarksSpec(kind="landmarks", stacks=2, width=0.125, depth=2, resolution=64),
+        landmarks_row,
+        None,
+    ),
 ]
 
 

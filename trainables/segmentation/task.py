@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datasets import Pack
-from datasets.augment import face_parsing_transform, seeded
+from datasets.augment import face_parsing_transform
 from datasets.batched import Batched
 from datasets.classes import IGNORE
 from trainables.initialisation import fan_in, fan_out, initialise
@@ -49,8 +49,7 @@ class Segmentation:
     def __init__(self, spec: SegmentationSpec) -> None:
         self.spec = spec
         self.lr_factors: Mapping[str, float] = {"aspp.": spec.head_lr, "decoder.": spec.head_lr}
-        self._transform = face_parsing_transform(spec.resolution, spec.pairs())
-        self._batched = Batched(self._transform)
+        self._batched = Batched(face_parsing_transform(spec.resolution, spec.pairs()))
 
     def check_pack(self, pack: Pack) -> None:
         """Raises ValueError unless the pack has both columns as uint8 at the resolution, and no other class names."""
@@ -99,8 +98,7 @@ class Segmentation:
     def augment(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
         """Raises ValueError for a label that is neither a class nor 255."""
         self._check_labels(sample["segmentation"])
-        transform = seeded(self._transform, seed)
-        return transform(image=sample["image"], segmentation=sample["segmentation"])
+        return self._batched.augment(sample, seed)
 
     def draw(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
         """Raises ValueError for a label that is neither a class nor 255."""
