@@ -113,10 +113,8 @@ class Compositor:
         """
         if not 0 <= seed < 2**64:
             raise ValueError(f"`0 <= seed < 2**64` must hold, but got {seed}")
-        foreground, alpha = _checked(sample)
-        rng = _generator("background", seed)
-        source = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
-        background = relight(source.draw(alpha.shape[0], rng), rng)
+        foreground, alpha = checked(sample)
+        background = self.background(alpha.shape[0], _generator("background", seed))
         return {
             "src": composite(foreground, alpha, background),
             "bgr": capture(background, _generator("capture", seed)),
@@ -124,12 +122,20 @@ class Compositor:
             "foreground": foreground,
         }
 
-    def fixed(self, sample: Mapping[str, Value], seed: int, row: int) -> dict[str, np.ndarray]:
-        """The composite of a test's row: a function of sample, seed >= 0 and row >= 0, so that all models are tested on
-        the same ones. Its seeds are others than those of training."""
-        if seed < 0 or row < 0:
-            raise ValueError(f"`seed >= 0` and `row >= 0` must hold, but got (seed={seed}, row={row})")
-        return self(sample, int.from_bytes(_digest("fixed", seed, row)[:8], "little"))
+    def background(self, size: int, rng: np.random.Generator) -> np.ndarray:
+        """A background uint8 [size, size, 3] of one of the sources, relit."""
+        source = self.backgrounds[int(rng.integers(len(self.backgrounds)))]
+        return relight(source.draw(size, rng), rng)
+
+    def fixed(self, sample: Mapping[str, Value], seed: int) -> dict[str, np.ndarray]:
+        """The composite of a test's sample: a function of its COLUMNS' bytes and seed >= 0, so that all models are
+        tested on the same ones, wherever the sample stands. Its seeds are others than those of training."""
+        if seed < 0:
+            raise ValueError(f"`seed >= 0` must hold, but got {seed}")
+        content = hashlib.blake2b(digest_size=16)
+        for array in checked(sample):
+            content.update(np.ascontiguousarray(array).data)
+        return self(sample, int.from_bytes(_digest("fixed", seed, content.hexdigest())[:8], "little"))
 
 
 def composite(foreground: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:
@@ -141,7 +147,8 @@ def composite(foreground: np.ndarray, alpha: np.ndarray, background: np.ndarray)
     return ((a * foreground + (255 - a) * background + 127) // 255).astype(np.uint8)  # at most 65152
 
 
-def _checked(sample: Mapping[str, Value]) -> tuple[np.ndarray, np.ndarray]:
+def checked(sample: Mapping[str, Value]) -> tuple[np.ndarray, np.ndarray]:
+    """A sample's foreground uint8 [S, S, 3] and alpha uint8 [S, S]; ValueError, one line that names it, if not so."""
     name = sample.get("id", "a sample")
     absent = [column for column in COLUMNS if column not in sample]
     if absent:

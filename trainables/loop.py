@@ -240,10 +240,11 @@ class Trainer:
         # Each rank keeps the running statistics of its own samples; the run's are rank 0's, which checkpoints hold.
         self.ranks.copy(model.buffers())
         model.eval()
+        columns = run.task.evaluation_columns(source.packs)
         batches = eval_batches(
-            source,
+            Source(source.packs, columns),
             run.task.prepare,
-            run.task.columns,
+            columns,
             batch_size=EVALUATION_BATCH,
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,

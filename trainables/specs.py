@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from trainables.landmarks.spec import LandmarksSpec
+from trainables.matting.spec import MattingSpec
 from trainables.segmentation.spec import SegmentationSpec
 
-TaskSpec = Annotated[SegmentationSpec | LandmarksSpec, Field(discriminator="kind")]
+TaskSpec = Annotated[SegmentationSpec | MattingSpec | LandmarksSpec, Field(discriminator="kind")]

@@ -5,7 +5,7 @@ torch), `model.py`, `metrics.py` and `task.py`. To add a fourth, add a folder an
 and in `trainables/specs.py`; the conformance suite of `tests/trainables/` then runs it through the same checks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets import Pack
+from datasets.compositing import Compositor
 from trainables.specs import TaskSpec
 
 Sample = Mapping[str, Any]  # the columns of one row of a pack: read-only arrays, and str for string columns
@@ -44,6 +45,9 @@ class Task(Protocol):
     lr_factors: Mapping[str, float]  # on the stage's learning rate, for parameters whose name has the prefix
     columns: tuple[str, ...]  # of a pack, needed for training and evaluation
     metric_version: int  # bumped with any change of a metric's numbers; part of an evaluation's key
+
+    def evaluation_columns(self, packs: Sequence[Pack]) -> tuple[str, ...]:
+        """The columns that `prepare` gets of a set of these packs: `columns`, and what it uses where all have it."""
 
     def check_pack(self, pack: Pack) -> None:
         """Raises ValueError, one line that names the pack and the field, when the pack cannot serve this task."""
@@ -78,13 +82,17 @@ class Task(Protocol):
         """A fresh accumulator whose state lives on `device`."""
 
 
-def build_task(spec: TaskSpec) -> Task:
-    """The task of a spec. Imports only the folder that is needed."""
+def build_task(spec: TaskSpec, compositor: Compositor | None = None) -> Task:
+    """The task of a spec; `compositor` gives background matting its backgrounds. Imports only the folder it needs."""
     match spec.kind:
         case "segmentation":
             from trainables.segmentation.task import Segmentation
 
             return Segmentation(spec)
+        case "matting":
+            from trainables.matting.task import Matting
+
+            return Matting(spec, compositor)
         case "landmarks":
             from trainables.landmarks.task import Landmarks
 

@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def load_weights(
     weights: Weights,
     *,
     prefixes: Iterable[str] = ("",),
+    rename: Mapping[str, str] = MappingProxyType({}),
     drop: Iterable[str] = (),
     fresh: Iterable[str] = (),
 ) -> list[str]:
@@ -60,13 +63,14 @@ def load_weights(
 
     prefixes  a file of a part of the model (a backbone) is recognised by one of them ("" is the whole model): the first
               with which a tensor of the file is one of the model's
-    drop      patterns of names in the file, without wrappers ("module."), that are left out
+    rename    beginnings of names in the file, without wrappers ("module."), and what stands for them in the model
+    drop      patterns of names in the file, without wrappers and renamed, that are left out
     fresh     patterns of names in the model that keep their values where the shapes differ (another number of classes)
 
     Raises ValueError, one line that names the file, when it is not the one that was identified or holds no parameters,
     has a name that the model has not, or another shape. What a load hook of the model's own takes out may be there.
     """
-    given = _read(weights)
+    given = {_renamed(name, rename): tensor for name, tensor in _read(weights).items()}
     names = {name: tensor for name, tensor in given.items() if not any(re.search(p, name) for p in drop)}
     state = model.state_dict()
     prefix = next((p for p in prefixes if any(p + name in state for name in names)), None)
@@ -104,7 +108,11 @@ def _read(weights: Weights) -> Mapping[str, Any]:
             " replaced"
         )
     try:
-        held = torch.load(weights.path, map_location="cpu", weights_only=True)
+        # Some published files hold a numpy number beside the parameters, under the name of old or new versions.
+        scalar = np.float64(0).__reduce__()[0]
+        numbers: list[Any] = [np.dtype, np.dtypes.Float64DType, scalar, (scalar, "numpy.core.multiarray.scalar")]
+        with torch.serialization.safe_globals(numbers):
+            held = torch.load(weights.path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  (pickle, zip and torch raise many kinds)
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{weights.path}: must be a file that torch.load reads, but: {reason}") from None
@@ -119,6 +127,11 @@ def _read(weights: Weights) -> Mapping[str, Any]:
     if not tensors:
         raise ValueError(f"{weights.path}: must hold a dictionary of parameters, but holds {type(held).__name__}")
     return tensors
+
+
+def _renamed(name: str, rename: Mapping[str, str]) -> str:
+    theirs = next((beginning for beginning in rename if name.startswith(beginning)), "")
+    return rename.get(theirs, "") + name.removeprefix(theirs)
 
 
 @lru_cache(maxsize=8)

@@ -130,12 +130,12 @@ def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path) -
     code = (
         "import hashlib, pickle, sys\n"
         "compositor, sample = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "for made in [compositor(sample, s) for s in (7, 3, 2**64 - 1)] + [compositor.fixed(sample, 1, 2)]:\n"
+        "for made in [compositor(sample, s) for s in (7, 3, 2**64 - 1)] + [compositor.fixed(sample, 1)]:\n"
         "    data = b''.join(n.encode() + made[n].tobytes() for n in sorted(made))\n"
         "    print(hashlib.sha256(data).hexdigest())\n"
     )
     done = subprocess.run([sys.executable, "-c", code, path], cwd=ROOT, capture_output=True, text=True)
-    expected = [digest(here(person(), s)) for s in (7, 3, 2**64 - 1)] + [digest(here.fixed(person(), 1, 2))]
+    expected = [digest(here(person(), s)) for s in (7, 3, 2**64 - 1)] + [digest(here.fixed(person(), 1))]
     assert done.stdout.split() == expected, done.stderr
 
 
@@ -166,13 +166,18 @@ def test_no_global_generator_is_drawn_from(compositor: Compositor) -> None:
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # type: ignore[index]  # noqa: NPY002
 
 
-def test_fixed_composites_are_those_of_seed_and_row_and_not_of_training(compositor: Compositor) -> None:
-    sample = person()
-    made = {(seed, row): digest(compositor.fixed(sample, seed, row)) for seed in range(3) for row in range(5)}
-    assert len(set(made.values())) == 15
-    assert made[1, 2] == digest(compositor.fixed(sample, 1, 2))
+def test_fixed_composites_are_those_of_seed_and_sample_and_not_of_training(compositor: Compositor) -> None:
+    """People who differ in one byte stand before other backgrounds; the same one, under another id, does not."""
+    sample = person() | {"id": "one"}
+    others = [dict(sample) for _ in range(4)]
+    for k, other in enumerate(others):
+        other["alpha"] = sample["alpha"].copy()  # type: ignore[union-attr]
+        other["alpha"][0, k] = 1  # type: ignore[index]
+    made = {(seed, k): compositor.fixed(one, seed) for seed in range(3) for k, one in enumerate([sample, *others])}
+    assert len({one["bgr"].tobytes() for one in made.values()}) == 15
+    assert digest(made[1, 0]) == digest(compositor.fixed(sample | {"id": "other"}, 1))
     trained = {digest(compositor(sample, seed)) for seed in range(20)}
-    assert not trained & set(made.values())
+    assert not trained & {digest(one) for one in made.values()}
 
 
 def test_of_a_pack_with_people_the_clean_backgrounds_are_taken(tmp_path: Path) -> None:
@@ -282,7 +287,7 @@ def test_bad_samples_are_named_in_one_line(compositor: Compositor) -> None:
         0,
     )
     refused(r"^`0 <= seed < 2\*\*64` must hold, but got -1$", compositor, good, -1)
-    refused(r"^`seed >= 0` and `row >= 0` must hold, but got \(seed=0, row=-1\)$", compositor.fixed, good, 0, -1)
+    refused(r"^`seed >= 0` must hold, but got -1$", compositor.fixed, good, -1)
 
 
 def test_bad_sources_are_named_in_one_line(tmp_path: Path) -> None:

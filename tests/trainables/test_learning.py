@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
+from datasets.compositing import Backgrounds, Compositor
 from datasets.formats import read
+from datasets.formats.record import resize_foreground, resize_image
+from datasets.panorama import Panoramas
 from trainables.landmarks.spec import LandmarksSpec
 from trainables.landmarks.task import Landmarks
+from trainables.matting.spec import MattingSpec
+from trainables.matting.task import Matting
 from trainables.segmentation.spec import SegmentationSpec
 from trainables.segmentation.task import Segmentation
 from trainables.task import example_batch
@@ -81,3 +87,49 @@ def test_landmarks_learn_eight_photographs_by_heart() -> None:
     assert scores["nme"] < 0.025  # 0.017: a third of a pixel
     assert scores["pck/0.05"] > 0.95  # 0.990
     assert scores["fr/0.08"] == 0
+
+
+def real_people(size: int) -> list[dict[str, np.ndarray]]:
+    """Eight photographed people, cut out."""
+    folder = DATA / "pseudo_alpha"
+    if not folder.is_dir():
+        pytest.skip("no photographs of people with their alpha beside the repository")
+    rows = []
+    for path in sorted((folder / "alpha").iterdir())[:8]:
+        alpha = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        colours = np.ascontiguousarray(cv2.imread(str(folder / "fg" / f"{path.stem}.jpg"))[..., ::-1])
+        rows.append({"foreground": resize_foreground(colours, alpha, size), "alpha": resize_image(alpha, size)})
+    return rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("phase", "steps", "lr", "most"), [("base", 240, 3e-3, 0.012), ("refine", 160, 6e-3, 0.025)], ids=["base", "refine"]
+)
+def test_background_matting_learns_eight_people_by_heart(phase: str, steps: int, lr: float, most: float) -> None:
+    torch.set_num_threads(1)
+    rows = real_people(64)
+    sky = Compositor((Backgrounds("sky", Panoramas(DATA / "hdri")),))
+    refinement = {"refinement": {"backbone_scale": 0.5, "sample_pixels": 2048}} if phase == "refine" else {}
+    given = {"kind": "matting", "phase": phase, "width": 0.25, "resolution": 64, **refinement}
+    task = Matting(MattingSpec.model_validate(given), sky)
+    model = task.build_model()
+    task.initialise(model, 0)
+    batch = example_batch(task, [task.prepare(row) for row in rows], [0] * 8)
+    groups = [
+        {"params": [p for name, p in model.named_parameters() if name.startswith(prefix)], "lr": lr * factor}
+        for prefix, factor in task.lr_factors.items()
+    ]
+    optimizer = torch.optim.Adam(groups)
+    for step in range(steps):
+        torch.manual_seed(step)
+        loss = task.loss(model, batch)["total"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    evaluator = task.evaluator(torch.device("cpu"))
+    with torch.no_grad():
+        evaluator.update(model.eval(), batch)
+    metrics = evaluator.compute()
+    assert metrics["whole/mae"] < most, metrics
+    assert metrics["whole/iou"] > 0.98, metrics

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from datasets import Domain, Pack, write_pack
 from datasets.classes import FACE_CLASSES
+from datasets.compositing import Backgrounds, Compositor
 from trainables.adaptation import adapt, domains
 from trainables.landmarks.spec import LandmarksSpec
+from trainables.matting.spec import MattingSpec, Refinement
 from trainables.recipe import Adaptation
 from trainables.segmentation.spec import SegmentationSpec
 from trainables.specs import TaskSpec
@@ -29,12 +31,14 @@ R, S = int(Domain.REAL), int(Domain.SYNTHETIC)
 
 @dataclass(frozen=True)
 class Case:
-    """A small spec, a row of a pack that it can learn from, and the class names of such a pack."""
+    """A small spec, a row of a pack that it can learn from, the class names of such a pack, and whether the task puts
+    people before `backgrounds`."""
 
     name: str
     spec: TaskSpec
     row: Callable[[np.random.Generator], dict[str, np.ndarray]]
     classes: tuple[str, ...] | None
+    composes: bool = False
 
     def rows(self, count: int) -> list[dict[str, np.ndarray]]:
         rng = np.random.Generator(np.random.Philox(11))
@@ -61,6 +65,14 @@ def landmarks_row(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {"image": image.astype(np.uint8), "landmarks": points.astype(np.float32)}
 
 
+def matting_row(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """A disc with a soft edge, of one colour that no background has."""
+    y, x = np.mgrid[:32, :32] - rng.uniform(12, 20, (2, 1, 1))
+    alpha = np.clip((rng.uniform(8, 12) - np.hypot(x, y)) / 4 + 0.5, 0, 1)
+    foreground = np.array([220, 40, 200]) + rng.integers(-20, 20, (32, 32, 3))
+    return {"foreground": foreground.astype(np.uint8), "alpha": np.rint(255 * alpha).astype(np.uint8)}
+
+
 CASES = [
     Case(
         "segmentation", SegmentationSpec(kind="segmentation", width=0.25, resolution=32), face_parsing_row, FACE_CLASSES
@@ -71,6 +83,20 @@ CASES = [
         landmarks_row,
         None,
     ),
+    Case("matting", MattingSpec(kind="matting", width=0.25, resolution=32), matting_row, None, composes=True),
+    Case(
+        "matting refine",
+        MattingSpec(
+            kind="matting",
+            phase="refine",
+            width=0.25,
+            resolution=32,
+            refinement=Refinement(backbone_scale=0.5, sample_pixels=320),
+        ),
+        matting_row,
+        None,
+        composes=True,
+    ),
 ]
 
 
@@ -80,8 +106,20 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture(scope="module")
-def task(case: Case) -> Task:
-    return build_task(case.spec)
+def build(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Task]:
+    """Makes the case's task anew."""
+    if not case.composes:
+        return lambda: build_task(case.spec)
+    rng = np.random.Generator(np.random.Philox(5))
+    pictures = np.kron(rng.integers(60, 200, (3, 8, 8, 1)), np.ones((1, 8, 8, 3))).astype(np.uint8)
+    folder = tmp_path_factory.mktemp("backgrounds") / "rooms"
+    pack = write_pack(folder, ({"image": picture} for picture in pictures), source={"format": "test"})
+    return lambda: build_task(case.spec, Compositor((Backgrounds("rooms", Pack.open(pack.path)),)))
+
+
+@pytest.fixture(scope="module")
+def task(build: Callable[[], Task]) -> Task:
+    return build()
 
 
 def model_of(task: Task, seed: int = 0) -> nn.Module:
@@ -143,14 +181,14 @@ def test_initialising_again_erases_what_was_trained(task: Task) -> None:
     assert equal(fresh, model.state_dict())
 
 
-def test_augmentation_is_a_function_of_row_and_seed(case: Case, task: Task) -> None:
+def test_augmentation_is_a_function_of_row_and_seed(case: Case, task: Task, build: Callable[[], Task]) -> None:
     rows = case.rows(2)
     kept = copy.deepcopy(rows)
     before = global_generators()
     seeds = [0, 1, 2**32 - 1]
     first = [task.augment(row, seed) for row in rows for seed in seeds]
     copies = [{name: array.copy() for name, array in sample.items()} for sample in first]
-    again = build_task(case.spec)
+    again = build()
     second = [again.augment(row, seed) for row in reversed(rows) for seed in reversed(seeds)][::-1]
     assert all(same_samples(a, b) for a, b in zip(copies, second, strict=True))
     assert all(same_samples(a, b) for a, b in zip(copies, first, strict=True))  # no buffer that is used again
@@ -159,12 +197,12 @@ def test_augmentation_is_a_function_of_row_and_seed(case: Case, task: Task) -> N
     assert global_generators() == before
 
 
-def test_the_device_finishes_what_the_loader_drew(case: Case, task: Task) -> None:
+def test_the_device_finishes_what_the_loader_drew(case: Case, task: Task, build: Callable[[], Task]) -> None:
     """What is drawn in the loader and finished on the device is `augment`, up to rounding and the stream of noise."""
     pairs = [(row, seed) for row in case.rows(3) for seed in (0, 3, 2**32 - 1)]
     before = global_generators()
     drawn = [task.draw(row, seed) for row, seed in pairs]
-    assert all(same_samples(a, build_task(case.spec).draw(*pair)) for a, pair in zip(drawn, pairs, strict=True))
+    assert all(same_samples(a, build().draw(*pair)) for a, pair in zip(drawn, pairs, strict=True))
     batch = task.finish(example_batch(task, drawn, [R] * len(drawn)), torch.device("cpu"))
     assert global_generators() == before
     for k, (row, seed) in enumerate(pairs):
@@ -177,12 +215,14 @@ def test_the_device_finishes_what_the_loader_drew(case: Case, task: Task) -> Non
             assert np.abs(batch[name][k].numpy().astype(float) - array).mean() < 0.05 * max(float(array.max()), 1)
 
 
-def test_preparation_draws_nothing_and_gives_what_augmentation_gives(case: Case, task: Task) -> None:
+def test_preparation_draws_nothing_and_gives_what_augmentation_gives(
+    case: Case, task: Task, build: Callable[[], Task]
+) -> None:
     (row,) = case.rows(1)
     before = global_generators()
     prepared, augmented = task.prepare(row), task.augment(row, 7)
     assert global_generators() == before
-    assert same_samples(prepared, build_task(case.spec).prepare(row))
+    assert same_samples(prepared, build().prepare(row))
     assert {k: (v.dtype, v.shape) for k, v in prepared.items()} == {k: (v.dtype, v.shape) for k, v in augmented.items()}
     assert "domain" not in prepared  # the loader adds it
 

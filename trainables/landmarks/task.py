@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -42,6 +42,9 @@ class Landmarks:
     def __init__(self, spec: LandmarksSpec) -> None:
         self.spec = spec
         self._batched = Batched(landmarks_transform(spec.resolution, spec.points))
+
+    def evaluation_columns(self, packs: Sequence[Pack]) -> tuple[str, ...]:
+        return self.columns
 
     def check_pack(self, pack: Pack) -> None:
         """Raises ValueError unless the pack has images of the resolution, and as many landmarks as the spec, or 68."""

@@ -1,7 +1,7 @@
 """Face parsing as a Task: each pixel of a face to one of the classes, scored by mIoU."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -50,6 +50,9 @@ class Segmentation:
         self.spec = spec
         self.lr_factors: Mapping[str, float] = {"aspp.": spec.head_lr, "decoder.": spec.head_lr}
         self._batched = Batched(face_parsing_transform(spec.resolution, spec.pairs()))
+
+    def evaluation_columns(self, packs: Sequence[Pack]) -> tuple[str, ...]:
+        return self.columns
 
     def check_pack(self, pack: Pack) -> None:
         """Raises ValueError unless the pack has both columns as uint8 at the resolution, and no other class names."""
