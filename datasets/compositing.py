@@ -9,7 +9,8 @@ Everything is a function of the sample, the sources and a seed, so that a batch 
 """
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,18 @@ class Compositor:
         if not names or len(set(names)) != len(names):
             raise ValueError(f"backgrounds must have distinct names and not be none, but got {names}")
 
+    @classmethod
+    def over(cls, packs: Sequence[Pack]) -> "Compositor":
+        """One that draws from each of these packs. Raises ValueError for a pack without pictures or named twice."""
+        return cls(tuple(Backgrounds(pack.path, pack) for pack in packs))
+
+    @property
+    def digest(self) -> str:
+        """64 hex digits of what composites hang on beside sample and seed; what the sources are called is not in it."""
+        sources = [{k: v for k, v in source.facts.items() if k != "name"} for source in self.backgrounds]
+        text = json.dumps({"version": VERSION, "backgrounds": sources}, sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
+
     @property
     def facts(self) -> dict[str, Any]:
         """What composites hang on beside sample and seed, as JSON values."""
@@ -136,6 +149,23 @@ class Compositor:
         for array in checked(sample):
             content.update(np.ascontiguousarray(array).data)
         return self(sample, int.from_bytes(_digest("fixed", seed, content.hexdigest())[:8], "little"))
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """What people are put before in training, and what in evaluation: others, so that no place was seen before."""
+
+    training: Compositor
+    evaluation: Compositor
+
+    @property
+    def packs(self) -> dict[str, tuple[Pack, ...]]:
+        """The packs among their sources, by "training" and "evaluation"."""
+        both = {"training": self.training, "evaluation": self.evaluation}
+        return {
+            use: tuple(one.source for one in compositor.backgrounds if isinstance(one.source, Pack))
+            for use, compositor in both.items()
+        }
 
 
 def composite(foreground: np.ndarray, alpha: np.ndarray, background: np.ndarray) -> np.ndarray:

@@ -50,6 +50,13 @@ def _paths(packs: Packs) -> tuple[str, ...]:
     return (packs,) if isinstance(packs, str) else packs
 
 
+class BackgroundsConfig(Frozen):
+    """What matting puts people before, in training and in evaluation: packs of pictures, as `pack panoramas` makes."""
+
+    train: Packs
+    evaluation: Packs
+
+
 class DataConfig(Frozen):
     """Named sources of packs. `real` and `synthetic` train, `val` chooses, `test` is only reported.
 
@@ -61,6 +68,11 @@ class DataConfig(Frozen):
     synthetic: NamedPacks = Field(default_factory=dict)
     val: Packs
     test: NamedPacks = Field(default_factory=dict)
+    backgrounds: BackgroundsConfig | None = None
+
+    def behind(self) -> dict[str, tuple[str, ...]]:
+        """The pack paths of the backgrounds: "train" and "evaluation"; nothing where there are none."""
+        return {name: _paths(packs) for name, packs in self.backgrounds} if self.backgrounds else {}
 
     def named(self, domain: DomainName) -> dict[str, tuple[str, ...]]:
         """The pack paths of each source of a domain, by its name."""
@@ -175,6 +187,9 @@ class SearchConfig(Frozen):
                     f"data.{domain} names packs, but no schedule of space.schedule reads them; take them out"
                 )
             self._check_sources(domain)
+        if self.task.composes != (self.data.backgrounds is not None):
+            must = "must be given" if self.task.composes else "must be left out"
+            raise ValueError(f"data.backgrounds {must} for task.kind {self.task.kind}, and nothing else has them")
         if self.training.lr_schedule == "poly" and len(self.budget.evaluations) > 1:
             raise ValueError(
                 f"budget.rungs must be left out with training.lr_schedule poly, whose end counts alone, but got"
@@ -269,6 +284,8 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
         synthetic={name: packs(value) for name, value in data.synthetic.items()},
         val=packs(data.val),
         test={name: packs(value) for name, value in data.test.items()},
+        backgrounds=data.backgrounds
+        and BackgroundsConfig(train=packs(data.backgrounds.train), evaluation=packs(data.backgrounds.evaluation)),
     )
     store = absolute(config.store) if config.store else None
     space = config.space.ordered({domain: tuple(getattr(data, domain)) for domain in DOMAINS})

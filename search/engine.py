@@ -66,7 +66,7 @@ class Engine:
             opened.problem, share=share, max_failures=config.slots.max_failures
         )
         store = config.store or str(folder.parent / "store")
-        job = SlotJob(config.task, opened.packs, store, config.slots.threads, config.slots.loaders)
+        job = SlotJob(config.task, opened.packs, opened.backgrounds, store, config.slots.threads, config.slots.loaders)
         self._storage = folder / "ray"
         self._slots = SlotPool(count, config.slots, job, self._dispatcher, str(self._storage), config.name)
         self._ledger = ledger

@@ -136,6 +136,7 @@ def _measure(config: SearchConfig, opened: Opened, path: Path) -> dict[str, Any]
         tests={},
         store_of=lambda namespace: Store("mock://", namespace),
         device=device,
+        scenes=opened.scenes,
     )
     run, step_s, evaluation_s = trainer.measure(path[-1].stage, WARM_STEPS, MEASURED_STEPS)
     body = io.BytesIO()

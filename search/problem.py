@@ -1,8 +1,10 @@
 """From a search file to a Problem: the packs opened, verified and checked against the task before anything starts."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from datasets import Pack, Source
+from datasets.compositing import Compositor, Scenes
 from datasets.uri import is_uri
 from search.config import DataConfig, SearchConfig, trains
 from search.tracking import DatasetFact
@@ -23,6 +25,7 @@ class Opened:
     sources: dict[str, Source]
     facts: list[DatasetFact]
     digests: dict[str, str]
+    scenes: Scenes | None
 
     @property
     def training(self) -> list[Source]:
@@ -31,7 +34,12 @@ class Opened:
     @property
     def packs(self) -> dict[str, tuple[tuple[str, str], ...]]:
         """(place, digest) of the packs of each set: what another process needs to open the same ones."""
-        return {name: tuple((p.place, p.digest) for p in source.packs) for name, source in self.sources.items()}
+        return {name: _addresses(source.packs) for name, source in self.sources.items()}
+
+    @property
+    def backgrounds(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """The same of the packs behind people, by "training" and "evaluation"; nothing where there are none."""
+        return {use: _addresses(packs) for use, packs in self.scenes.packs.items()} if self.scenes else {}
 
     def facts_of(self, recipe: Recipe) -> list[DatasetFact]:
         """The packs that a recipe reads: the sources that it trains on, and every evaluation set."""
@@ -41,6 +49,8 @@ class Opened:
                 source = getattr(recipe, f"{domain}_source")
                 read.add(domain if source is None else f"{domain}/{source}")
         paths = {pack.path for name in read for pack in self.sources[name].packs}
+        if self.scenes is not None:
+            paths |= {pack.path for packs in self.scenes.packs.values() for pack in packs}
         return [fact for fact in self.facts if fact.source in paths]
 
 
@@ -51,16 +61,15 @@ def open_problem(config: SearchConfig) -> Opened:
 
     from trainables.task import build_task
 
-    task = build_task(config.task)
+    scenes = _open_scenes(config.data)
+    task = build_task(config.task, scenes)
     if config.task.pretrained is not None:
         task.initialise(task.build_model(), config.seed)  # says now what every slot would find out
     sets = config.sets()
     packs: dict[str, Pack] = {}
     for path in (path for paths in sets.values() for path in paths):
         if path not in packs:
-            packs[path] = Pack.open(path)
-            if not is_uri(path):  # the cache verifies what it fetches
-                packs[path].verify()
+            packs[path] = _verified(path)
             task.check_pack(packs[path])
     sources = {name: Source([packs[path] for path in paths], task.columns) for name, paths in sets.items()}
     _refuse_leaks(config.data, packs)
@@ -77,6 +86,8 @@ def open_problem(config: SearchConfig) -> Opened:
             for name, paths in config.data.named(domain).items():
                 digests[f"{domain}.{name}"] = Source([packs[path] for path in paths], task.columns).digest
     digests |= {name: one.digest for name, one in facts.items() if not (trains(name) and "/" in name)}
+    if scenes is not None:
+        digests |= {"backgrounds.train": scenes.training.digest, "backgrounds.evaluation": scenes.evaluation.digest}
     pretrain = config.space.pretrain
     problem = Problem(
         task=config.task,
@@ -86,12 +97,39 @@ def open_problem(config: SearchConfig) -> Opened:
         rungs=config.budget.evaluations,
         forks=tuple(sorted(pretrain.steps)) if pretrain else (),
         seed=config.seed,
+        backgrounds=scenes.training.digest if scenes else None,
         choices=choices,
     )
-    return Opened(problem, sources, _facts(sources), digests)
+    return Opened(problem, sources, _facts(sources, scenes), digests, scenes)
 
 
-def _facts(sources: dict[str, Source]) -> list[DatasetFact]:
+def _open_scenes(data: DataConfig) -> Scenes | None:
+    behind = data.behind()
+    if not behind:
+        return None
+    opened = {name: [_verified(path) for path in paths] for name, paths in behind.items()}
+    seen = {pack.digest for pack in opened["train"]}
+    for pack in opened["evaluation"]:
+        if pack.digest in seen:
+            raise ValueError(
+                f"data.backgrounds.evaluation: {pack.path} must not be one that is trained on, but"
+                " data.backgrounds.train has the same content; evaluate before other backgrounds"
+            )
+    return Scenes(Compositor.over(opened["train"]), Compositor.over(opened["evaluation"]))
+
+
+def _addresses(packs: Iterable[Pack]) -> tuple[tuple[str, str], ...]:
+    return tuple((pack.place, pack.digest) for pack in packs)
+
+
+def _verified(path: str) -> Pack:
+    pack = Pack.open(path)
+    if not is_uri(path):  # the cache verifies what it fetches
+        pack.verify()
+    return pack
+
+
+def _facts(sources: dict[str, Source], scenes: Scenes | None) -> list[DatasetFact]:
     """Each pack once under each context that it has."""
     found: dict[tuple[str, str], DatasetFact] = {}
     for name, source in sources.items():
@@ -99,6 +137,10 @@ def _facts(sources: dict[str, Source]) -> list[DatasetFact]:
         for pack in source.packs:
             fact = DatasetFact(pack.name, context, pack.digest, pack.path, len(pack))
             found.setdefault((pack.path, context), fact)
+    for use, packs in scenes.packs.items() if scenes else ():
+        for pack in packs:
+            fact = DatasetFact(pack.name, f"{use} backgrounds", pack.digest, pack.path, len(pack))
+            found.setdefault((pack.path, fact.context), fact)
     return list(found.values())
 
 

@@ -33,6 +33,7 @@ class SlotJob:
 
     task: TaskSpec
     packs: dict[str, tuple[tuple[str, str], ...]]  # Opened.packs: (place, digest) of each set's
+    backgrounds: dict[str, tuple[tuple[str, str], ...]]  # Opened.backgrounds
     store: str
     threads: int
     loaders: int
@@ -142,6 +143,7 @@ def make_trainer(what: SlotJob, world_size: int) -> Any:
     import torch
 
     from datasets import Pack, Source
+    from datasets.compositing import Compositor, Scenes
     from trainables.loop import Trainer
     from trainables.numerics import division, set_deterministic
     from trainables.store import Store
@@ -151,7 +153,11 @@ def make_trainer(what: SlotJob, world_size: int) -> Any:
     device: torch.device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
     part = division(device, world_size=world_size)
     packs = {pack: Pack.open(*pack) for group in what.packs.values() for pack in group}
-    columns = build_task(what.task).columns
+    scenes = None
+    if what.backgrounds:
+        behind = {use: [Pack.open(*pack) for pack in group] for use, group in what.backgrounds.items()}
+        scenes = Scenes(Compositor.over(behind["training"]), Compositor.over(behind["evaluation"]))
+    columns = build_task(what.task, scenes).columns
     sources = {name: Source([packs[pack] for pack in group], columns) for name, group in what.packs.items()}
     return Trainer(
         what.task,
@@ -160,6 +166,7 @@ def make_trainer(what: SlotJob, world_size: int) -> Any:
         tests={name.removeprefix("test/"): source for name, source in sources.items() if name.startswith("test/")},
         store_of=lambda namespace: Store(what.store, f"{part}/{namespace}" if namespace else part),
         device=device,
+        scenes=scenes,
         num_workers=what.loaders,
     )
 

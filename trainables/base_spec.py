@@ -21,11 +21,13 @@ class Phase:
 class BaseSpec(BaseModel):
     """A task's configuration: frozen, torch-free, and in the key of every stage but for `evaluation_fields`.
 
+    composes    whether samples are put before backgrounds
     pretrained  a local file of published weights to start from; its content is in the key, its path is not
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     evaluation_fields: ClassVar[frozenset[str]] = frozenset()  # change how weights are evaluated, and no weights
+    composes: ClassVar[bool] = False
 
     pretrained: Weights | None = None
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from datasets import Domain, DomainRows, Loader, Mix, PackError, Source, eval_batches, nested_rows
+from datasets.compositing import Scenes
 from trainables.adaptation import restart_real_statistics
 from trainables.ranks import Ranks
 from trainables.recipe import digest
@@ -53,6 +54,7 @@ class Trainer:
     """Trains paths of one search, in one worker of a slot.
 
     sources      the training data: a stage finds each of its sources by the digest in its rows
+    scenes       what people are put before, where the task composes
     val, tests   the evaluation sets: `val` at every rung, `tests` at the last one only
     store_of     the store of a namespace ("" is shared; anything else shares with nobody)
     num_workers  loader processes; changes no number
@@ -68,10 +70,12 @@ class Trainer:
         tests: Mapping[str, Source],
         store_of: Callable[[str], Store],
         device: torch.device,
+        scenes: Scenes | None = None,
         num_workers: int = 0,
         checkpoint_s: float = 30.0,
     ) -> None:
-        self.task = build_task(spec)
+        self.task = build_task(spec, scenes)
+        self.scenes = scenes
         self._tasks: dict[Any, Task] = {spec: self.task}
         self.sources = {source.digest: source for source in sources}
         self.val = val
@@ -223,7 +227,8 @@ class Trainer:
 
     def _evaluation_key(self, source: Source) -> str:
         options = self.task.spec.model_dump(mode="json", include=set(self.task.spec.evaluation_fields))
-        return digest([source.digest, self.task.metric_version, options, "real"])[:16]
+        behind = self.scenes.evaluation.digest if self.scenes else None
+        return digest([source.digest, behind, self.task.metric_version, options, "real"])[:16]
 
     def _evaluate(self, store: Store, run: Run, source: Source) -> Evaluation:
         """Evaluates a run on a whole set, and stores what it measured."""
@@ -266,7 +271,7 @@ class Trainer:
     def _task(self, stage: Stage) -> Task:
         """The task of a stage: the search's, or an earlier phase of it."""
         if stage.task not in self._tasks:
-            self._tasks[stage.task] = build_task(stage.task)
+            self._tasks[stage.task] = build_task(stage.task, self.scenes)
         return self._tasks[stage.task]
 
     def _source(self, rows: Rows | DomainRows) -> Source:

@@ -72,6 +72,7 @@ class Problem:
     real, synthetic  what recipes read that name no source of the domain: all of its packs
     rungs  steps of the last stage at which it is evaluated, ascending; the last one is its length
     forks  the lengths that an earlier stage may have, ascending: paths may leave a trunk at each of them
+    backgrounds  digest of what people are put before in training, where the task composes
     choices  what recipes read that name a source, by domain and by that name: {"real": {"original+refined": ...}}
     """
 
@@ -82,6 +83,7 @@ class Problem:
     rungs: tuple[int, ...]
     forks: tuple[int, ...] = ()
     seed: int = 0
+    backgrounds: str | None = None
     choices: Mapping[DomainName, Mapping[str, SourceFacts]] = field(default_factory=dict)
 
     @property
@@ -138,6 +140,7 @@ class Stage:
     horizon     its length where the learning rate falls towards its end; None where every length is a prefix of longer
     conversion  what the fork does to the weights: "real_bn" restarts the normalisation statistics by a seeded pass
                 over the real subset (DESIGN 4, rule 5); "none" takes them as they are
+    backgrounds of composites: `Compositor.digest`; None for tasks without
     adaptation  of the model while it trains; "none" wherever a stage sees one domain
     synthetic_share  of each batch, in (0, 1); None where the stage reads one domain
     """
@@ -149,6 +152,7 @@ class Stage:
     real: Rows | None
     synthetic: Rows | None
     synthetic_share: float | None
+    backgrounds: str | None
     adaptation: Adaptation
     training: Training
     lr: float
@@ -164,6 +168,7 @@ class Stage:
             "real": vars(self.real) if self.real else None,
             "synthetic": vars(self.synthetic) if self.synthetic else None,
             "synthetic_share": self.synthetic_share,
+            "backgrounds": self.backgrounds,
             "adaptation": self.adaptation,
             "training": self.training.model_dump(mode="json"),
             "lr": float(self.lr),
@@ -224,6 +229,7 @@ def path_of(recipe: Recipe, problem: Problem, replicate: int) -> Path:
         stage = Stage(
             horizon=steps if problem.training.lr_schedule == "poly" else None,
             task=spec,
+            backgrounds=problem.backgrounds,
             training=problem.training,
             lr=lr,
             seed=problem.seed + replicate,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets import Pack
-from datasets.compositing import Compositor
+from datasets.compositing import Scenes
 from trainables.specs import TaskSpec
 
 Sample = Mapping[str, Any]  # the columns of one row of a pack: read-only arrays, and str for string columns
@@ -82,8 +82,8 @@ class Task(Protocol):
         """A fresh accumulator whose state lives on `device`."""
 
 
-def build_task(spec: TaskSpec, compositor: Compositor | None = None) -> Task:
-    """The task of a spec; `compositor` gives background matting its backgrounds. Imports only the folder it needs."""
+def build_task(spec: TaskSpec, scenes: Scenes | None = None) -> Task:
+    """The task of a spec; `scenes` gives background matting its backgrounds. Imports only the folder it needs."""
     match spec.kind:
         case "segmentation":
             from trainables.segmentation.task import Segmentation
@@ -92,7 +92,7 @@ def build_task(spec: TaskSpec, compositor: Compositor | None = None) -> Task:
         case "matting":
             from trainables.matting.task import Matting
 
-            return Matting(spec, compositor)
+            return Matting(spec, scenes)
         case "landmarks":
             from trainables.landmarks.task import Landmarks
 

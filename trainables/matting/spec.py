@@ -1,6 +1,6 @@
 """The configuration of the background-matting task: what changes its weights, frozen and torch-free."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -44,6 +44,8 @@ class MattingSpec(BaseSpec):
     refinement  of phase refine; its defaults where it is absent
     pretrained  a local file of published weights: a BackgroundMattingV2, a DeepLabv3 of VainF's, or a backbone
     """
+
+    composes: ClassVar[bool] = True
 
     kind: Literal["matting"]
     phase: Literal["base", "refine"] = "base"

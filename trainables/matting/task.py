@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets import Pack
-from datasets.compositing import COLUMNS, Compositor
+from datasets.compositing import COLUMNS, Scenes
 from trainables.initialisation import fan_out, initialise
 from trainables.matting.augment import training_sample
 from trainables.matting.losses import base_loss, refine_loss
@@ -49,8 +49,7 @@ LR_FACTORS = {
 
 
 class Matting:
-    """The background-matting task of a spec. Without a compositor it cannot train, only be evaluated on captured
-    backgrounds.
+    """The background-matting task of a spec. Without scenes it cannot train, only be evaluated on captured backgrounds.
 
     Samples and batches, uint8: "src", the picture, and "bgr", the background without the person, [(B,) R, R, 3] RGB;
     "alpha" [(B,) R, R]; "foreground" [(B,) R, R, 3], not premultiplied.
@@ -59,9 +58,9 @@ class Matting:
     columns: tuple[str, ...] = COLUMNS
     metric_version = 1
 
-    def __init__(self, spec: MattingSpec, compositor: Compositor | None = None) -> None:
+    def __init__(self, spec: MattingSpec, scenes: Scenes | None = None) -> None:
         self.spec = spec
-        self.compositor = compositor
+        self._scenes = scenes
         self.lr_factors: Mapping[str, float] = LR_FACTORS[spec.phase]
 
     def evaluation_columns(self, packs: Sequence[Pack]) -> tuple[str, ...]:
@@ -115,8 +114,8 @@ class Matting:
             state[name].copy_(weights[name])
 
     def augment(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
-        """Raises ValueError without a compositor, and for a sample that does not have the columns."""
-        return training_sample(sample, seed, self.spec.phase, self._compositor())
+        """Raises ValueError without scenes, and for a sample that does not have the columns."""
+        return training_sample(sample, seed, self.spec.phase, self.scenes.training)
 
     def draw(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
         """All of it: panoramas are cropped from memory that only the loader has."""
@@ -130,7 +129,7 @@ class Matting:
         if all(name in sample for name in CAPTURED):
             src, bgr = (sample[name] for name in CAPTURED)
             return {"src": src, "bgr": bgr, "alpha": sample["alpha"], "foreground": sample["foreground"]}
-        return self._compositor().fixed(sample, FIXED_SEED)
+        return self.scenes.evaluation.fixed(sample, FIXED_SEED)
 
     def predict(self, model: nn.Module, batch: Batch) -> Matte | RefinedMatte:
         """What a model makes of a batch."""
@@ -152,10 +151,11 @@ class Matting:
 
         return MattingEvaluator(predict, device)
 
-    def _compositor(self) -> Compositor:
-        if self.compositor is None:
-            raise ValueError("matting needs backgrounds to put people before, but has none; name packs or panoramas")
-        return self.compositor
+    @property
+    def scenes(self) -> Scenes:
+        if self._scenes is None:
+            raise ValueError("matting needs backgrounds to put people before, but has none; give data.backgrounds")
+        return self._scenes
 
 
 def _planes(images: Tensor) -> Tensor:
