@@ -51,6 +51,26 @@ def test_seeds_give_other_people_backgrounds_and_captures(compositor: Compositor
         assert len({sample[name].tobytes() for sample in made}) == 12, name
 
 
+def test_the_shadow_falls_into_the_picture_and_not_on_the_captured_background(
+    compositor: Compositor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(augment, "NOISE", 0.0)
+    monkeypatch.setattr(augment, "capture", lambda image, rng: image)
+    darker = 0
+    for seed in range(20):
+        made = []
+        for probability in (0.0, 1.0):
+            monkeypatch.setattr(augment, "SHADOW", probability)
+            made.append(training_sample(person(), seed, "base", compositor))
+        for name in ("bgr", "alpha", "foreground"):
+            np.testing.assert_array_equal(made[0][name], made[1][name])
+        loss = made[0]["src"].astype(int) - made[1]["src"]
+        assert loss.min() == 0
+        assert loss[made[0]["alpha"] == 255].max() == 0
+        darker += loss.max() > 5
+    assert darker > 10
+
+
 @pytest.mark.parametrize(("phase", "least"), [("base", 0.4), ("refine", 0.3)])
 def test_people_are_scaled_by_the_reference_s_range(
     phase: str, least: float, compositor: Compositor, monkeypatch: pytest.MonkeyPatch

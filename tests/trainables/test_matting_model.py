@@ -13,6 +13,7 @@ from trainables.matting.model import MattingBase, MattingRefine, RefinedMatte
 from trainables.matting.refiner import Refiner
 from trainables.matting.spec import MattingSpec, Refinement
 from trainables.mobilenet import MobileNetV2, divisible
+from trainables.resnet import ResNet
 
 
 def spec(**fields: Any) -> MattingSpec:
@@ -103,6 +104,34 @@ def test_all_modes_that_refine_all_cells_agree() -> None:
         wide = where.expand_as(full.foreground)
         torch.testing.assert_close(one.alpha[where], full.alpha[where], atol=1e-5, rtol=0)
         torch.testing.assert_close(one.foreground[wide], full.foreground[wide], atol=1e-5, rtol=0)
+
+
+def test_full_refinement_is_the_published_arithmetic() -> None:
+    """Written out from the weights: hidden, alpha, foreground, picture and background at half size, padded by 3; then
+    with picture and background at full size, padded by 2."""
+    model = filled(MattingRefine(refining("full")))
+    src, bgr = images(1, 32, 48)
+    state = model.state_dict()
+    resize = nn.functional.interpolate
+
+    def unit(x: Tensor, number: int) -> Tensor:
+        names = ("running_mean", "running_var", "weight", "bias")
+        x = nn.functional.conv2d(x, state[f"refiner.conv{number}.weight"])
+        return nn.functional.batch_norm(x, *(state[f"refiner.bn{number}.{name}"] for name in names)).relu()
+
+    with torch.no_grad():
+        whole = torch.cat([src, bgr], dim=1)
+        small = resize(whole, scale_factor=0.25, mode="bilinear", align_corners=False, recompute_scale_factor=True)
+        half, quarter, eighth, last = model.backbone(small)
+        out = model.decoder(model.aspp(last), [eighth, quarter, half, small])
+        x = torch.cat([out[:, 5:].relu(), out[:, :1].clamp(0, 1), out[:, 1:4]], dim=1)
+        x, y = (resize(part, size=(16, 24), mode="bilinear", align_corners=False) for part in (x, whole))
+        x = unit(unit(nn.functional.pad(torch.cat([x, y], dim=1), [3] * 4), 1), 2)
+        x = torch.cat([resize(x, size=(36, 52), mode="nearest"), nn.functional.pad(whole, [2] * 4)], dim=1)
+        x = nn.functional.conv2d(unit(x, 3), state["refiner.conv4.weight"], state["refiner.conv4.bias"])
+        matte = model(src, bgr)
+    torch.testing.assert_close(matte.alpha, x[:, :1].clamp(0, 1))
+    torch.testing.assert_close(matte.foreground, (x[:, 1:] + src).clamp(0, 1))
 
 
 def test_sampling_refines_the_cells_of_the_largest_error_and_leaves_the_rest_coarse() -> None:
@@ -204,3 +233,12 @@ def test_mobilenet_has_strides_and_dilations_of_its_output_stride() -> None:
     assert table(16) == [*plain[:13], (1, 1), (1, 2), (1, 2), (1, 2)]
     with pytest.raises(ValueError, match=r"^output_stride must be 16 or 32, but got 8$"):
         MobileNetV2(output_stride=8)
+
+
+def test_a_resnet_s_last_level_is_dilated_where_it_had_a_stride() -> None:
+    convs = {name: m for name, m in ResNet("resnet50").named_modules() if isinstance(m, nn.Conv2d) and "conv2" in name}
+    assert {name for name, conv in convs.items() if conv.stride == (2, 2)} == {"layer2.0.conv2", "layer3.0.conv2"}
+    dilated = {name: conv.padding for name, conv in convs.items() if conv.dilation == (2, 2)}
+    assert dilated == {"layer4.1.conv2": (2, 2), "layer4.2.conv2": (2, 2)}
+    shapes = [tuple(x.shape[1:]) for x in ResNet("resnet50", 6).eval()(torch.rand(1, 6, 64, 32))]
+    assert shapes == [(64, 32, 16), (256, 16, 8), (512, 8, 4), (2048, 4, 2)]

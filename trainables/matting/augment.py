@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
+from datasets.augment import GaussianNoise
 from datasets.compositing import Compositor, checked, composite
 from datasets.pack import Value
 from datasets.relighting import capture, jitter
@@ -26,6 +27,8 @@ SHADOW, DARKNESS = 0.3, 0.3  # probability; the largest share of white that it t
 SHADOW_TRANSLATE, SHADOW_SCALE, SHADOW_BLUR = 0.2, (0.5, 1.5), (20 / 512, 39 / 512)  # the blur's side over the image's
 NOISE, DEVIATION = 0.4, 0.03  # probability; the largest standard deviation, of values in [0, 1]
 SHARPER = np.array([[-2, -2, -2], [-2, 32, -2], [-2, -2, -2]], np.float32) / 16
+
+NORMAL = GaussianNoise(std_range=(0.0, 255 * DEVIATION), p=1.0)  # its draws come from a table, four times as fast
 
 Image = np.ndarray  # uint8 [S, S, C]
 
@@ -101,9 +104,8 @@ def cast_shadow(background: Image, alpha: np.ndarray, rng: np.random.Generator) 
 
 def noisy(image: Image, rng: np.random.Generator) -> Image:
     """With independent normal noise of one deviation, up to DEVIATION of white."""
-    deviation = np.float32(255 * DEVIATION * rng.random())
-    noise = rng.standard_normal(image.shape, dtype=np.float32) * deviation
-    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+    deviation = 255 * DEVIATION * rng.random()
+    return NORMAL.apply(image, deviation, int(rng.integers(2**32)))
 
 
 def affine(
