@@ -247,7 +247,7 @@ class Trainer:
         model.eval()
         columns = run.task.evaluation_columns(source.packs)
         batches = eval_batches(
-            Source(source.packs, columns),
+            source if set(columns) <= set(source.columns) else Source(source.packs, columns),
             run.task.prepare,
             columns,
             batch_size=EVALUATION_BATCH,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from datasets import Pack, write_pack
-from datasets.compositing import Backgrounds, Compositor
+from datasets.compositing import Backgrounds, Compositor, Scenes
 
 SHARED = Path(__file__).parents[3] / "shared"
 SIZE = 48
@@ -40,9 +40,14 @@ def person(seed: int = 0, size: int = SIZE) -> dict[str, np.ndarray]:
     return {"foreground": foreground.astype(np.uint8), "alpha": np.rint(255 * alpha).astype(np.uint8)}
 
 
-def rooms(folder: Path) -> Compositor:
+def scenes(folder: Path) -> Scenes:
+    """Rooms to train in and to be evaluated in."""
+    return Scenes(rooms(folder), rooms(folder, 78))
+
+
+def rooms(folder: Path, seed: int = 77) -> Compositor:
     """Backgrounds of large patches."""
-    rng = np.random.Generator(np.random.Philox(77))
+    rng = np.random.Generator(np.random.Philox(seed))
     pictures = np.kron(rng.integers(20, 236, (3, 8, 8, 3)), np.ones((1, 8, 8, 1))).astype(np.uint8)
-    write_pack(folder / "rooms", ({"image": picture} for picture in pictures), source={"format": "test"})
-    return Compositor((Backgrounds("rooms", Pack.open(folder / "rooms")),))
+    write_pack(folder / f"rooms-{seed}", ({"image": picture} for picture in pictures), source={"format": "test"})
+    return Compositor((Backgrounds("rooms", Pack.open(folder / f"rooms-{seed}")),))

@@ -32,11 +32,11 @@ EXACT: dict[str, Any] = {
     "step_seeds": [799584235206268460, 286148436298156391],
     "initial_weights": "f045cddaf7d3198c554e989812af87bd",
     "stages": {
-        "real": "10fc89c05ec22a705fce773dc3b5a6a7",
-        "synthetic": "00f4bd4d96db30b1e09012d80a6477b1",
-        "mixed": "10e937779b2081111b5056ee55d4e48f",
-        "finetune": "eece359a84f7c5099d9827ffef303853",
-        "finetune real_bn": "2eaca8f34991f1e55d80246d8cdf9628",
+        "real": "725c3cce0d45768caedc1cf6cc39817f",
+        "synthetic": "67a7f63c5d723f7d8c5c8d4b5e2a4955",
+        "mixed": "33880fd64b1b52641e6db88786749343",
+        "finetune": "a3a86071680f2acc053e125b51ff8d66",
+        "finetune real_bn": "f6d77232d8b9d13c1c7c17d810b8632d",
     },
 }
 

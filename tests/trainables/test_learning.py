@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.compositing import Backgrounds, Compositor
+from datasets.compositing import Backgrounds, Compositor, Scenes
 from datasets.formats import read
 from datasets.formats.record import resize_foreground, resize_image
 from datasets.panorama import Panoramas
@@ -112,7 +112,7 @@ def test_background_matting_learns_eight_people_by_heart(phase: str, steps: int,
     sky = Compositor((Backgrounds("sky", Panoramas(DATA / "hdri")),))
     refinement = {"refinement": {"backbone_scale": 0.5, "sample_pixels": 2048}} if phase == "refine" else {}
     given = {"kind": "matting", "phase": phase, "width": 0.25, "resolution": 64, **refinement}
-    task = Matting(MattingSpec.model_validate(given), sky)
+    task = Matting(MattingSpec.model_validate(given), Scenes(sky, sky))
     model = task.build_model()
     task.initialise(model, 0)
     batch = example_batch(task, [task.prepare(row) for row in rows], [0] * 8)

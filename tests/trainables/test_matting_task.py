@@ -10,7 +10,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from datasets import Pack, Source, write_pack
-from tests.trainables.matting import person, rooms
+from tests.trainables.matting import person, scenes
 from trainables.loop import Trainer
 from trainables.matting.spec import MattingSpec
 from trainables.matting.task import Matting
@@ -156,7 +156,7 @@ def test_a_file_of_another_architecture_is_named_in_one_line(tmp_path: Path, wid
 
 
 def test_without_backgrounds_one_line_says_so() -> None:
-    with pytest.raises(ValueError, match=r"^matting needs backgrounds .*; name packs or panoramas$"):
+    with pytest.raises(ValueError, match=r"^matting needs backgrounds .*; give data\.backgrounds$"):
         Matting(spec()).augment(person(), 0)
 
 
@@ -171,7 +171,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Pack:
 
 
 def test_captured_backgrounds_are_evaluated_where_every_pack_has_them(tmp_path: Path) -> None:
-    task = Matting(spec(), rooms(tmp_path))
+    task = Matting(spec(), scenes(tmp_path))
     real, cut = write(tmp_path / "real", [triple(0)]), write(tmp_path / "cut", [person(1)])
     assert task.evaluation_columns([real]) == ("foreground", "alpha", "image", "background")
     assert task.evaluation_columns([real, cut]) == task.evaluation_columns([cut]) == task.columns
@@ -196,6 +196,7 @@ def test_the_loop_trains_both_phases_and_evaluates(tmp_path: Path, adaptation: A
     packs = {name: write(tmp_path / name, [person(k + seed) for k in range(4)]) for name, seed in seeds.items()}
     real, synthetic = (Source([packs[name]]) for name in seeds)
     refining = spec(phase="refine", base={"steps": 2, "lr": 0.01}, refinement={"backbone_scale": 0.5})
+    behind = scenes(tmp_path)
     trainer = Trainer(
         refining,
         [real, synthetic],
@@ -203,10 +204,8 @@ def test_the_loop_trains_both_phases_and_evaluates(tmp_path: Path, adaptation: A
         tests={"composites": real},
         store_of=lambda namespace: Store(str(tmp_path / "store"), f"d/{namespace}".rstrip("/")),
         device=torch.device("cpu"),
+        scenes=behind,
     )
-    compositor = rooms(tmp_path)
-    trainer._tasks = {one: build_task(one, compositor) for one in (refining, refining.phases[0].spec)}
-    trainer.task = trainer._tasks[refining]
     recipe = Recipe(
         schedule="mixed",
         adaptation=adaptation,
@@ -216,7 +215,9 @@ def test_the_loop_trains_both_phases_and_evaluates(tmp_path: Path, adaptation: A
         lr=0.01,
     )
     facts = [SourceFacts(source.digest, len(source)) for source in (real, synthetic)]
-    path = path_of(recipe, Problem(refining, Training(batch_size=4, optimizer="adam"), *facts, rungs=(2,)), 0)
+    training = Training(batch_size=4, optimizer="adam")
+    problem = Problem(refining, training, *facts, rungs=(2,), backgrounds=behind.training.digest)
+    path = path_of(recipe, problem, 0)
     (report,) = trainer.train(path, (2,))
     assert report.steps_trained == 4
     for name in ("val/mae", "val/whole/iou", "test/composites/grad", "test/composites/whole/fgr_mse"):

@@ -80,7 +80,14 @@ def stage(**given: Any) -> Stage:
         "real": rows,
         "synthetic": rows,
     }
-    fields |= {"synthetic_share": 0.5, "adaptation": "none", "training": training, "lr": 0.3, "seed": 5}
+    fields |= {
+        "synthetic_share": 0.5,
+        "backgrounds": None,
+        "adaptation": "none",
+        "training": training,
+        "lr": 0.3,
+        "seed": 5,
+    }
     return Stage(**(fields | given))
 
 

@@ -43,12 +43,13 @@ FULL = Stage(
     real=Rows("a" * 64, 24, 12),
     synthetic=Rows("b" * 64, 40, 20),
     synthetic_share=0.5,
+    backgrounds="e" * 64,
     adaptation="none",
     training=Training(),
     lr=0.1,
     seed=0,
 )
-OPTIONAL = ("start", "horizon", "real", "synthetic", "synthetic_share")
+OPTIONAL = ("start", "horizon", "real", "synthetic", "synthetic_share", "backgrounds")
 NOT_IN_KEYS = {"task.pretrained.path", "task.flip_test"}  # where a file lies, and how the weights are evaluated
 
 
@@ -138,7 +139,7 @@ def test_lengths_and_what_is_kept_do_not_enter() -> None:
 def plain(**given: Any) -> Stage:
     """The stage that a recipe of `PROBLEM` has at replicate 2, where the test names what differs from nothing."""
     nothing: dict[str, Any] = {"start": None, "horizon": None, "conversion": "none", "real": None, "synthetic": None}
-    nothing |= {"synthetic_share": None, "adaptation": "none"}
+    nothing |= {"synthetic_share": None, "backgrounds": None, "adaptation": "none"}
     return Stage(task=SPEC, training=TRAINING, seed=102, **(nothing | given))
 
 

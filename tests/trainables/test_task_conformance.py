@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from datasets import Domain, Pack, write_pack
 from datasets.classes import FACE_CLASSES
-from datasets.compositing import Backgrounds, Compositor
+from datasets.compositing import Backgrounds, Compositor, Scenes
 from trainables.adaptation import adapt, domains
 from trainables.landmarks.spec import LandmarksSpec
 from trainables.matting.spec import MattingSpec, Refinement
@@ -114,7 +114,8 @@ def build(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], 
     pictures = np.kron(rng.integers(60, 200, (3, 8, 8, 1)), np.ones((1, 8, 8, 3))).astype(np.uint8)
     folder = tmp_path_factory.mktemp("backgrounds") / "rooms"
     pack = write_pack(folder, ({"image": picture} for picture in pictures), source={"format": "test"})
-    return lambda: build_task(case.spec, Compositor((Backgrounds("rooms", Pack.open(pack.path)),)))
+    compositor = Compositor((Backgrounds("rooms", pack),))
+    return lambda: build_task(case.spec, Scenes(compositor, compositor))
 
 
 @pytest.fixture(scope="module")
