@@ -100,6 +100,7 @@ def pack(
 def refine(
     pack: Annotated[str, typer.Argument(help="Folder or URI of a pack with id, image and alpha.")],
     out: Annotated[str, typer.Argument(help="Folder or URI of the pack to write.")],
+    keep_mattes: Annotated[bool, typer.Option(help="Leave the mattes; estimate foregrounds alone.")] = False,
     inner: Annotated[
         float, typer.Option(help="How far within its edge a matte may be wrong, as a share of the longer side.")
     ] = mattes.INNER,
@@ -112,7 +113,7 @@ def refine(
     """Writes a pack again with its mattes refined and the foregrounds estimated. Goes on as `pack` does."""
     from datasets.refining import PART, Refinement
 
-    refinement = Refinement.of(Pack.open(pack), inner=inner, outer=outer, side=side)
+    refinement = Refinement.of(Pack.open(pack), keep_mattes=keep_mattes, inner=inner, outer=outer, side=side)
     _make(refinement, out, "refining", PART, workers=workers, skip_bad=skip_bad, overwrite=overwrite)
 
 

@@ -25,10 +25,12 @@ class Refinement:
     """The samples of `pack`, in its order and with its ids, refined when they are asked for. It can be pickled.
 
     Each has the columns of the pack's, but alpha uint8 [H, W] is `refine_alpha`'s and foreground uint8 [H, W, 3] is
-    estimated from it, whether the pack has one or not. inner, outer and side are those of `refine_alpha`.
+    estimated from it, whether the pack has one or not. inner, outer and side are those of `refine_alpha`. With
+    `keep_mattes` alpha stays as it is, and the foreground alone is estimated: what refined mattes are compared with.
     """
 
     pack: Pack
+    keep_mattes: bool
     inner: float
     outer: float
     side: int
@@ -37,7 +39,9 @@ class Refinement:
     _rows: dict[str, int] = field(repr=False)
 
     @classmethod
-    def of(cls, pack: Pack, *, inner: float = INNER, outer: float = OUTER, side: int = SIDE) -> "Refinement":
+    def of(
+        cls, pack: Pack, *, keep_mattes: bool = False, inner: float = INNER, outer: float = OUTER, side: int = SIDE
+    ) -> "Refinement":
         """Checks everything but the samples: all bytes of the pack, its columns, the options, and pymatting.
 
         Raises PackError, one line that names the pack, where it is damaged, where it has no id, image uint8 [H, W, 3]
@@ -57,13 +61,11 @@ class Refinement:
             "format": "refined",
             "version": VERSION,
             "digest": pack.digest,
-            "inner": inner,
-            "outer": outer,
-            "side": side,
+            **({"keep_mattes": True} if keep_mattes else {"inner": inner, "outer": outer, "side": side}),
             "pymatting": version("pymatting"),
             "of": pack.manifest.source,
         }
-        return cls(pack, inner, outer, side, names, source, rows)
+        return cls(pack, keep_mattes, inner, outer, side, names, source, rows)
 
     @property
     def classes(self) -> tuple[str, ...] | None:
@@ -77,6 +79,8 @@ class Refinement:
         """One sample. Raises ValueError, one line that names pack and sample, where its matte cannot be refined."""
         sample = self.pack.sample(self._rows[name])
         image, rough = np.asarray(sample["image"]), np.asarray(sample["alpha"])
+        if self.keep_mattes:
+            return sample | {"foreground": estimate_foreground(image, rough)}
         try:
             alpha = refine_alpha(image, rough, inner=self.inner, outer=self.outer, side=self.side)
         except ValueError as error:

@@ -198,3 +198,13 @@ def test_a_damaged_pack_is_not_refined(rough: Pack) -> None:
     data.write_bytes(content)
     with pytest.raises(PackError, match=r"rough: the content's digest must be .*; the pack is damaged"):
         Refinement.of(Pack.open(rough.path))
+
+
+def test_kept_mattes_stay_and_have_foregrounds(rough: Pack) -> None:
+    kept = Refinement.of(rough, keep_mattes=True)
+    assert kept.source["keep_mattes"] is True
+    for i, name in enumerate(kept.names):
+        before, after = rough.sample(i), kept.sample(name)
+        np.testing.assert_array_equal(after["alpha"], before["alpha"])
+        expected = estimate_foreground(np.asarray(before["image"]), np.asarray(before["alpha"]))
+        np.testing.assert_array_equal(after["foreground"], expected)

@@ -161,7 +161,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
         load(tmp_path / "none.yaml")
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "search" / "examples").glob("*.yaml")))
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "search" / "examples").rglob("*.yaml")))
 def test_every_example_is_a_search(path: Path) -> None:
     assert load(path).space.schedule
 
