@@ -64,7 +64,20 @@ def landmarks(resolution: int) -> tuple[Any, Callable[[np.random.Generator], Row
     return LandmarksSpec(kind="landmarks", stacks=8, resolution=resolution), row
 
 
-TASKS = {"segmentation": segmentation, "landmarks": landmarks}
+def matting(resolution: int) -> tuple[Any, Callable[[np.random.Generator], Row]]:
+    from trainables.matting.spec import MattingSpec
+
+    def row(rng: np.random.Generator) -> Row:
+        shape = (resolution, resolution)
+        return {
+            "foreground": rng.integers(0, 256, (*shape, 3), np.uint8),
+            "alpha": rng.integers(0, 256, shape, np.uint8),
+        }
+
+    return MattingSpec(kind="matting", phase="base", resolution=resolution), row
+
+
+TASKS = {"segmentation": segmentation, "matting": matting, "landmarks": landmarks}
 
 
 def wait(device: torch.device) -> None:
@@ -99,19 +112,20 @@ class Plain:
 class Ours:
     """A trainer that goes on with one stage, turn by turn."""
 
-    def __init__(self, spec: Any, folder: Path, batch_size: int, device: torch.device) -> None:
+    def __init__(self, spec: Any, folder: Path, batch_size: int, device: torch.device, scenes: Any) -> None:
         from datasets import Pack, Source
         from trainables.loop import Trainer
         from trainables.stage import Problem, SourceFacts, Training
         from trainables.store import Store
 
         source, val = (Source([Pack.open(folder / name)]) for name in ("train", "val"))
+        behind = scenes.training.digest if scenes else None
         training = Training(batch_size=batch_size, warmup=0, precision="fp32")
         facts = SourceFacts(source.digest, len(source))
-        self.problem = lambda steps: Problem(spec, training, facts, None, (steps,))
+        self.problem = lambda steps: Problem(spec, training, facts, None, (steps,), backgrounds=behind)
         store = Store(str(folder / "store"), "benchmark")
         self.trainer = Trainer(
-            spec, [source], val=val, tests={}, store_of=lambda _: store, device=device, num_workers=1
+            spec, [source], val=val, tests={}, store_of=lambda _: store, device=device, scenes=scenes, num_workers=1
         )
         self.device, self.done = device, 0
 
@@ -146,19 +160,36 @@ def rows(row: Callable[[np.random.Generator], Row], count: int, seed: int) -> It
     return ({"id": str(i), **row(rng)} for i in range(count))
 
 
+def rooms(folder: Path, resolution: int) -> Any:
+    """Backgrounds of noise."""
+    from datasets import write_pack
+    from datasets.compositing import Compositor, Scenes
+
+    def pictures(seed: int) -> Iterator[Row]:
+        rng = np.random.Generator(np.random.Philox(seed))
+        return ({"image": rng.integers(0, 256, (resolution, resolution, 3), np.uint8)} for _ in range(4))
+
+    both = [
+        Compositor.over([write_pack(folder / f"rooms-{seed}", pictures(seed), source={"format": "benchmark"})])
+        for seed in (3, 4)
+    ]
+    return Scenes(*both)
+
+
 def measure(name: str, given: argparse.Namespace, device: torch.device) -> tuple[float, float]:
     """Overhead, and images per second of our loop."""
     from datasets import write_pack
     from trainables.task import build_task
 
     spec, row = TASKS[name](given.resolution)
-    task = build_task(spec)
     with tempfile.TemporaryDirectory() as at:
         folder = Path(at)
         for part, count, seed in (("train", ROWS, 0), ("val", VALIDATION, 1)):
             write_pack(folder / part, rows(row, count, seed), source={"format": "benchmark"})
+        scenes = rooms(folder, given.resolution) if spec.composes else None
+        task = build_task(spec, scenes)
         held = [task.prepare(sample) for sample in rows(row, given.batch, 2)]
-        plain, ours = Plain(task, held, device), Ours(spec, folder, given.batch, device)
+        plain, ours = Plain(task, held, device), Ours(spec, folder, given.batch, device, scenes)
         plain.turn(1)
         ours.turn(1)
         turns = [(plain.turn(given.steps), ours.turn(given.steps)) for _ in range(given.rounds)]
