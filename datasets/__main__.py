@@ -113,6 +113,8 @@ def refine(
     """Writes a pack again with its mattes refined and the foregrounds estimated. Goes on as `pack` does."""
     from datasets.refining import PART, Refinement
 
+    if keep_mattes and (inner, outer, side) != (mattes.INNER, mattes.OUTER, mattes.SIDE):
+        raise ValueError("--inner, --outer and --side say how mattes are refined; leave them out with --keep-mattes")
     refinement = Refinement.of(Pack.open(pack), keep_mattes=keep_mattes, inner=inner, outer=outer, side=side)
     _make(refinement, out, "refining", PART, workers=workers, skip_bad=skip_bad, overwrite=overwrite)
 
@@ -260,7 +262,7 @@ def _make(samples: "Samples", out: str, doing: str, part: int, *, overwrite: boo
 def _say(pack: Pack, place: str) -> None:
     path = redacted(place) if is_uri(place) else os.path.abspath(place)
     columns = ", ".join(f"{column.name} {column}" for column in pack.manifest.columns)
-    megabytes = sum(file.bytes for file in pack.manifest.files) / 1e6
+    megabytes = pack.manifest.bytes / 1e6
     print(f"{path}: {len(pack)} samples, {columns}, {megabytes:.1f} MB, digest {pack.digest[:12]}")
 
 

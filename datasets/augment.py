@@ -41,7 +41,7 @@ def face_parsing_transform(resolution: int, pairs: Sequence[tuple[int, int]]) ->
 
     In:  image uint8 [R, R, 3] RGB, segmentation uint8 [R, R] class ids or 255. Out: the same names, types and shapes.
 
-    In the spirit of the reference's (horizontal flip, scale and crop, Gaussian blur: METHODS 1.4), with the rotation,
+    In the spirit of the reference's (jfzhang95's horizontal flip, scale and crop, Gaussian blur), with the rotation,
     colour and noise that faces under other cameras need. Scales are narrower than its [0.5, 2], because aligned faces
     fill the image. What an affine map brings in from outside the image is black and labelled ignore (255): nothing is
     known about it, and background would teach that background is black.

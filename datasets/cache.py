@@ -93,9 +93,12 @@ def entries() -> list[Entry]:
     """The packs in the cache, those opened last first."""
     found = []
     for folder in _folders(cache_folder()):
-        manifest = Manifest.parse((folder / "manifest.json").read_bytes(), str(folder))
-        uri = (folder / "uri").read_text(encoding="utf-8").strip()
-        used, held = folder.stat().st_mtime, not _free(folder)
+        try:
+            manifest = Manifest.parse((folder / "manifest.json").read_bytes(), str(folder))
+            uri = (folder / "uri").read_text(encoding="utf-8").strip()
+            used, held = folder.stat().st_mtime, not _free(folder)
+        except FileNotFoundError:
+            continue  # removed meanwhile
         found.append(Entry(folder.name, uri, manifest.count, manifest.bytes, used, held))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
@@ -169,7 +172,8 @@ def _remove_remains(folder: Path) -> None:
 
 
 def _folders(cache: Path) -> list[Path]:
-    return [path for path in cache.glob("*") if path.is_dir() and (path / "manifest.json").is_file()]
+    """The entries; what begins with a dot is being fetched or removed."""
+    return [path for path in cache.glob("[!.]*") if path.is_dir() and (path / "manifest.json").is_file()]
 
 
 @contextmanager

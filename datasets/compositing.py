@@ -58,9 +58,9 @@ class Backgrounds:
         """What of the source the backgrounds hang on, as JSON values: a pack's digest and column, or the panoramas'
         names and sizes in bytes, and their width."""
         if isinstance(self.source, Pack):
-            return {"name": self.name, "digest": self.source.digest, "column": self.column}
+            return {"digest": self.source.digest, "column": self.column}
         sizes = {name: (self.source.folder / name).stat().st_size for name in self.source.names}
-        return {"name": self.name, "panoramas": sizes, "width": self.source.width}
+        return {"panoramas": sizes, "width": self.source.width}
 
     def draw(self, size: int, rng: np.random.Generator) -> np.ndarray:
         """A background uint8 [size, size, 3], sRGB, before it is relit.
@@ -105,14 +105,9 @@ class Compositor:
     @property
     def digest(self) -> str:
         """64 hex digits of what composites hang on beside sample and seed; what the sources are called is not in it."""
-        sources = [{k: v for k, v in source.facts.items() if k != "name"} for source in self.backgrounds]
-        text = json.dumps({"version": VERSION, "backgrounds": sources}, sort_keys=True, separators=(",", ":"))
+        facts = [source.facts for source in self.backgrounds]
+        text = json.dumps({"version": VERSION, "backgrounds": facts}, sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What composites hang on beside sample and seed, as JSON values."""
-        return {"version": VERSION, "backgrounds": [source.facts for source in self.backgrounds]}
 
     def __call__(self, sample: Mapping[str, Value], seed: int) -> dict[str, np.ndarray]:
         """A composite of a sample; another seed (0 <= seed < 2**64) gives another background.
@@ -160,8 +155,8 @@ class Scenes:
 
     @property
     def packs(self) -> dict[str, tuple[Pack, ...]]:
-        """The packs among their sources, by "training" and "evaluation"."""
-        both = {"training": self.training, "evaluation": self.evaluation}
+        """The packs among their sources, by "train" and "evaluation"."""
+        both = {"train": self.training, "evaluation": self.evaluation}
         return {
             use: tuple(one.source for one in compositor.backgrounds if isinstance(one.source, Pack))
             for use, compositor in both.items()

@@ -38,7 +38,7 @@ def copy_pack(pack: Pack, out: str, *, overwrite: bool = False) -> None:
     files, folder = pack.manifest.files, Path(pack.folder)
     if isinstance(target, RemotePack):
         with byte_bar("sending", pack.manifest.bytes) as progress:
-            target.upload(files, folder, progress)
+            target.upload(files, folder, progress, again=overwrite)
         return
     with whole_folder(target, partial(check_target, overwrite=overwrite)) as new:
         for name in (*(file.name for file in files), "manifest.json"):

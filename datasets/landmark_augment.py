@@ -16,7 +16,7 @@ def landmarks_transform(resolution: int, num_points: int) -> A.Compose:
     In and out: image uint8 [R, R, 3] RGB, landmarks float32 [num_points, 2] in pixels, the centre of the first pixel at
     (0, 0). Points that leave the image keep their places outside of it, and NaN stays NaN.
 
-    Rotation, scale and flip are the reference's (princeton-vl/pytorch_stacked_hourglass, METHODS 4.1), and a small
+    Rotation, scale and flip are the reference's (princeton-vl/pytorch_stacked_hourglass), and a small
     shift is added, since crops by landmarks centre a face better than any detector does. Colour is milder than there
     (its hue turns skin blue); blur, noise and up to two filled rectangles stand for cameras and what covers a face.
 

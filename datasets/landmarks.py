@@ -11,7 +11,7 @@ REGIONS = {"jaw": (0, 17), "brows": (17, 27), "nose": (27, 36), "eyes": (36, 48)
 EYES = ((36, 42), (42, 48))
 OUTER_CORNERS = (36, 45)  # of the eyes: their distance is the inter-ocular distance of the 300-W challenge
 
-# Pairs of the 68 that a mirror exchanges; a point without one is its own. METHODS 4.2.
+# Pairs of the 68 that a mirror exchanges; a point without one is its own.
 _PAIRS = (
     *((k, 16 - k) for k in range(8)),
     *((17 + k, 26 - k) for k in range(5)),

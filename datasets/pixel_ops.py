@@ -33,12 +33,12 @@ class Planes:
 
     def of(self, rows: np.ndarray) -> "Planes":
         """A copy of some rows."""
-        at = torch.from_numpy(rows).to(self.image.device)
+        at = torch.from_numpy(rows).to(self.image.device, non_blocking=True)
         return Planes(self.image[at], {name: mask[at] for name, mask in self.masks.items()})
 
     def replaced(self, rows: np.ndarray, part: "Planes") -> "Planes":
         """These, with `part` in some rows."""
-        at = torch.from_numpy(rows).to(self.image.device)
+        at = torch.from_numpy(rows).to(self.image.device, non_blocking=True)
         masks = {name: mask.index_copy(0, at, part.masks[name]) for name, mask in self.masks.items()}
         return Planes(self.image.index_copy(0, at, part.image), masks)
 
@@ -68,7 +68,7 @@ class Flip:
     def __call__(self, planes: Planes, values: np.ndarray) -> Planes:
         masks = {name: mask.flip(self.axis) for name, mask in planes.masks.items()}
         if self.swap is not None:
-            table = torch.from_numpy(self.swap).to(planes.image.device)
+            table = torch.from_numpy(self.swap).to(planes.image.device, non_blocking=True)
             masks = {name: table[mask.int()] for name, mask in masks.items()}
         return Planes(planes.image.flip(self.axis), masks)
 
@@ -87,7 +87,11 @@ class Affine:
 
     def __call__(self, planes: Planes, values: np.ndarray) -> Planes:
         height, width = planes.image.shape[2:]
-        m = torch.from_numpy(values.astype(np.float32)).to(planes.image.device).reshape(-1, 2, 3, 1, 1)
+        m = (
+            torch.from_numpy(values.astype(np.float32))
+            .to(planes.image.device, non_blocking=True)
+            .reshape(-1, 2, 3, 1, 1)
+        )
         y = torch.arange(height, dtype=torch.float32, device=planes.image.device).reshape(1, height, 1)
         x = torch.arange(width, dtype=torch.float32, device=planes.image.device).reshape(1, 1, width)
         places = [m[:, k, 0] * x + m[:, k, 1] * y + m[:, k, 2] for k in range(2)]
@@ -114,12 +118,12 @@ class ColorJitter:
     def __call__(self, planes: Planes, values: np.ndarray) -> Planes:
         steps: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (brighter, contrasted, saturated, turned)
         image = planes.image.clone()
-        factors = torch.from_numpy(values[:, :4].astype(np.float32)).to(image.device)
+        factors = torch.from_numpy(values[:, :4].astype(np.float32)).to(image.device, non_blocking=True)
         for place in range(4, 8):
             for number, step in enumerate(steps):
                 rows = np.flatnonzero(values[:, place] == number)
                 if len(rows):
-                    at = torch.from_numpy(rows).to(image.device)
+                    at = torch.from_numpy(rows).to(image.device, non_blocking=True)
                     image.index_copy_(0, at, step(image[at], factors[at, number].reshape(-1, 1, 1, 1)))
         return Planes(image, planes.masks)
 
@@ -140,7 +144,11 @@ class Erase:
         image = planes.image
         y = torch.arange(image.shape[2], device=image.device).reshape(-1, 1)
         x = torch.arange(image.shape[3], device=image.device)
-        drawn = torch.from_numpy(values.astype(np.float32)).to(image.device).reshape(len(values), -1, 7, 1, 1)
+        drawn = (
+            torch.from_numpy(values.astype(np.float32))
+            .to(image.device, non_blocking=True)
+            .reshape(len(values), -1, 7, 1, 1)
+        )
         for x0, y0, x1, y1, *colour in (hole.unbind(1) for hole in drawn.unbind(1)):
             inside = (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
             image = torch.where(inside[:, None], torch.stack(colour, 1), image)
@@ -161,7 +169,7 @@ class GaussianBlur:
     def __call__(self, planes: Planes, values: np.ndarray) -> Planes:
         image = planes.image
         radius = int(np.flatnonzero((values != 0).any(0))[-1])
-        weights = torch.from_numpy(values.astype(np.float32)).to(image.device)[..., None, None, None]
+        weights = torch.from_numpy(values.astype(np.float32)).to(image.device, non_blocking=True)[..., None, None, None]
         for axis, pad in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
             side = image.shape[axis]
             wide = F.pad(image, pad, mode="reflect") if radius else image

@@ -18,7 +18,7 @@ from datasets.uri import reason, redacted
 
 CHUNK_BYTES = 8 << 20
 THREADS = 8  # files at a time
-_OURS = re.compile(r".*\.arrow|manifest\.json\..*\.tmp")  # what an upload that was killed may leave
+_OURS = re.compile(r"[0-9a-f]{12}-\d{5,}\.arrow|manifest\.json\.[0-9a-f]{32}\.tmp")  # what a killed upload may leave
 
 
 class RemotePack:
@@ -63,13 +63,18 @@ class RemotePack:
 
         _all_at_once(copy, files)
 
-    def upload(self, files: Sequence[File], folder: Path, progress: Callable[[int], None]) -> None:
-        """Copies a pack from `folder`, its manifest last; then removes the files of a pack that it replaced."""
+    def upload(self, files: Sequence[File], folder: Path, progress: Callable[[int], None], *, again: bool) -> None:
+        """Copies a pack from `folder`, its manifest last; then removes the files of a pack that it replaced.
+
+        again  whether files are sent that are there already, by name and size: what was damaged there is repaired so
+        """
+        text = (folder / "manifest.json").read_bytes()
         written: list[str] = []
 
         def copy(file: File, stop: threading.Event) -> None:
             path = f"{self.root}/{file.name}"
-            if self._size(path) == file.bytes:  # a name says the content
+            if not again and self._size(path) == file.bytes:  # a name says the content
+                progress(file.bytes)
                 return
             written.append(path)
             with open(folder / file.name, "rb") as source, self.filesystem.open_output_stream(path) as target:
@@ -83,9 +88,10 @@ class RemotePack:
             before = self._names()
             self.filesystem.create_dir(self.root, recursive=True)
             _all_at_once(copy, files)
-            self._write_manifest((folder / "manifest.json").read_bytes())
+            self._write_manifest(text)
         except BaseException as error:
-            self._delete(written)
+            if not self._has_manifest(text):  # an error may come after the manifest has arrived
+                self._delete(written)
             if isinstance(error, OSError):
                 self._unreachable(error)
             raise
@@ -133,6 +139,13 @@ class RemotePack:
             stream.write(text)
         if target != path:
             self.filesystem.move(target, path)
+
+    def _has_manifest(self, text: bytes) -> bool:
+        try:
+            with self.filesystem.open_input_stream(f"{self.root}/manifest.json") as stream:
+                return stream.read() == text
+        except OSError:
+            return False
 
     def _delete(self, paths: Sequence[str]) -> None:
         """Removes what may be there; what cannot be removed belongs to no pack, and the next upload does it."""

@@ -70,7 +70,7 @@ class DataConfig(Frozen):
     test: NamedPacks = Field(default_factory=dict)
     backgrounds: BackgroundsConfig | None = None
 
-    def behind(self) -> dict[str, tuple[str, ...]]:
+    def background_packs(self) -> dict[str, tuple[str, ...]]:
         """The pack paths of the backgrounds: "train" and "evaluation"; nothing where there are none."""
         return {name: _paths(packs) for name, packs in self.backgrounds} if self.backgrounds else {}
 
@@ -190,6 +190,10 @@ class SearchConfig(Frozen):
         if self.task.composes != (self.data.backgrounds is not None):
             must = "must be given" if self.task.composes else "must be left out"
             raise ValueError(f"data.backgrounds {must} for task.kind {self.task.kind}, and nothing else has them")
+        if self.task.composes and self.training.augmentation == "device":
+            raise ValueError(
+                f"training.augmentation must not be device for task.kind {self.task.kind}: it composes in the loader"
+            )
         if self.training.lr_schedule == "poly" and len(self.budget.evaluations) > 1:
             raise ValueError(
                 f"budget.rungs must be left out with training.lr_schedule poly, whose end counts alone, but got"

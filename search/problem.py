@@ -38,7 +38,7 @@ class Opened:
 
     @property
     def backgrounds(self) -> dict[str, tuple[tuple[str, str], ...]]:
-        """The same of the packs behind people, by "training" and "evaluation"; nothing where there are none."""
+        """The same of the packs behind people, by "train" and "evaluation"; nothing where there are none."""
         return {use: _addresses(packs) for use, packs in self.scenes.packs.items()} if self.scenes else {}
 
     def facts_of(self, recipe: Recipe) -> list[DatasetFact]:
@@ -64,7 +64,9 @@ def open_problem(config: SearchConfig) -> Opened:
     scenes = _open_scenes(config.data)
     task = build_task(config.task, scenes)
     if config.task.pretrained is not None:
-        task.initialise(task.build_model(), config.seed)  # says now what every slot would find out
+        for spec in (*(phase.spec for phase in config.task.phases), config.task):
+            one = build_task(spec, scenes)
+            one.initialise(one.build_model(), config.seed)  # says now what every slot would find out
     sets = config.sets()
     packs: dict[str, Pack] = {}
     for path in (path for paths in sets.values() for path in paths):
@@ -104,9 +106,12 @@ def open_problem(config: SearchConfig) -> Opened:
 
 
 def _open_scenes(data: DataConfig) -> Scenes | None:
-    behind = data.behind()
+    behind = data.background_packs()
     if not behind:
         return None
+    for name, paths in behind.items():
+        if len(set(paths)) != len(paths):
+            raise ValueError(f"data.backgrounds.{name} must name each pack once, but got {list(paths)}")
     opened = {name: [_verified(path) for path in paths] for name, paths in behind.items()}
     seen = {pack.digest for pack in opened["train"]}
     for pack in opened["evaluation"]:

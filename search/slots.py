@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -156,7 +157,7 @@ def make_trainer(what: SlotJob, world_size: int) -> Any:
     scenes = None
     if what.backgrounds:
         behind = {use: [Pack.open(*pack) for pack in group] for use, group in what.backgrounds.items()}
-        scenes = Scenes(Compositor.over(behind["training"]), Compositor.over(behind["evaluation"]))
+        scenes = Scenes(Compositor.over(behind["train"]), Compositor.over(behind["evaluation"]))
     columns = build_task(what.task, scenes).columns
     sources = {name: Source([packs[pack] for pack in group], columns) for name, group in what.packs.items()}
     return Trainer(
@@ -255,4 +256,6 @@ class _Desk:
 
 def _one_line(error: Exception) -> str:
     lines = str(error).splitlines()
+    if lines and re.match(r"Caught \w+ in DataLoader worker", lines[0]):  # torch puts the worker's traceback between
+        return next(line for line in reversed(lines) if line.strip())
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -308,7 +308,7 @@ class Trainer:
         order = np.asarray(rows.rows)
         source, task = self._source(rows), self._task(stage)
         for chunk in np.array_split(order, math.ceil(len(order) / EVALUATION_BATCH)):
-            samples = [task.prepare(source.sample(int(row), task.columns)) for row in chunk]
+            samples = [task.unaugmented(source.sample(int(row), task.columns)) for row in chunk]
             batch = {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
             domain = torch.full((len(samples),), int(Domain.REAL), dtype=torch.int64)
             yield self._to_device(batch | {"domain": domain})

@@ -18,7 +18,7 @@ from trainables.stage import Stage
 from trainables.task import Batch, Task
 
 CHECK_EVERY = 10  # steps between looks at the NaN guard: a look waits for the device
-POLY = 0.9  # the power of the polynomial decay (METHODS 1.4)
+POLY = 0.9  # the power of the polynomial decay, as DeepLab's
 LOSS_DECAY = 0.98  # of the running average of the training loss (reported, never trained on)
 
 

@@ -27,7 +27,7 @@ class Training(BaseModel):
     batch_size    samples a step, over all workers together
     optimizer     "sgd", "adam" or "rmsprop" (alpha 0.99)
     momentum      of SGD (adam and rmsprop have none)
-    weight_decay  on every parameter (METHODS 1.4), added to the gradient
+    weight_decay  on every parameter, as the references have it, added to the gradient
     lr_schedule   after the warm-up: "constant", or "poly", lr (1 - step / length) ^ 0.9, which knows its end: such a
                   stage is another one for each length, and a search with it has no rungs
     warmup        steps of linear warm-up, at the beginning of each stage
@@ -251,12 +251,11 @@ def path_of(recipe: Recipe, problem: Problem, replicate: int) -> Path:
         if share == "natural":
             share = synthetic.count / (synthetic.count + real.count)
         data |= {"synthetic_share": share, "adaptation": recipe.adaptation}
+    forks = problem.forks if recipe.schedule == "synthetic_only" else ()
     for phase in phases:
-        train(phase.spec, phase.lr, phase.steps, (), **data)
-        data["conversion"] = "none"
-    trunk = recipe.schedule == "synthetic_only" and not phases
-    forks = [step for step in problem.forks if trunk and step <= problem.steps]
-    train(problem.task, recipe.lr, problem.steps, (*problem.rungs, *forks), **data)
+        train(phase.spec, phase.lr, phase.steps, [step for step in forks if step <= phase.steps], **data)
+        data["conversion"], forks = "none", ()
+    train(problem.task, recipe.lr, problem.steps, [*problem.rungs, *(s for s in forks if s <= problem.steps)], **data)
     return tuple(path)
 
 

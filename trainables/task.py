@@ -72,6 +72,9 @@ class Task(Protocol):
         """The device's part: a batch of what `draw` gives becomes, on `device`, one of what `augment` gives, up to
         rounding. A sample's bits do not depend on the others of its batch."""
 
+    def unaugmented(self, sample: Sample) -> dict[str, np.ndarray]:
+        """What `augment` gives, without its randomness: a training sample that only training data has part in."""
+
     def prepare(self, sample: Sample) -> dict[str, np.ndarray]:
         """An evaluation sample from a row: no randomness; same names, dtypes and shapes as `augment` gives."""
 

@@ -4,6 +4,7 @@ A path says nothing of what is in it, and the keys of stages hold no path: what 
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -15,7 +16,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
 
 WRAPPERS = re.compile(r"^(module\.|model\.)+")  # of DataParallel and of training scripts
 HOLDERS = ("state_dict", "model_state", "model")  # where published checkpoints keep the parameters
@@ -58,6 +61,7 @@ def load_weights(
     rename: Mapping[str, str] = MappingProxyType({}),
     drop: Iterable[str] = (),
     fresh: Iterable[str] = (),
+    lacks: Iterable[str] = (),
 ) -> list[str]:
     """Copies a file's tensors into a model and returns the names of the model's that keep their values, sorted.
 
@@ -66,9 +70,11 @@ def load_weights(
     rename    beginnings of names in the file, without wrappers ("module."), and what stands for them in the model
     drop      patterns of names in the file, without wrappers and renamed, that are left out
     fresh     patterns of names in the model that keep their values where the shapes differ (another number of classes)
+    lacks     patterns of names in the model, below the prefix, that the file need not have
 
     Raises ValueError, one line that names the file, when it is not the one that was identified or holds no parameters,
-    has a name that the model has not, or another shape. What a load hook of the model's own takes out may be there.
+    has a name that the model has not, lacks one that it has, or has another shape. What a load hook of the model's own
+    takes out may be there. What keeps its values is told once a process.
     """
     given = {_renamed(name, rename): tensor for name, tensor in _read(weights).items()}
     names = {name: tensor for name, tensor in given.items() if not any(re.search(p, name) for p in drop)}
@@ -95,8 +101,34 @@ def load_weights(
             f"{weights.path}: must hold names of {type(model).__name__} only, but also has {_some(unknown)}; give the"
             " file of this architecture"
         )
-    kept = (name for name in state if name.startswith(prefix) and name not in fitting)
-    return sorted(name for name in kept if not name.endswith("num_batches_tracked"))  # counters: old files lack them
+    kept = sorted(
+        name
+        for name in state
+        if name.startswith(prefix) and name not in fitting and not name.endswith("num_batches_tracked")
+    )  # old files lack these counters
+    if missing := [name for name in kept if not any(re.search(p, name) for p in (*fresh, *lacks))]:
+        raise ValueError(
+            f"{weights.path}: must hold all weights of this part of {type(model).__name__}, but lacks {_some(missing)};"
+            " give the file of this architecture"
+        )
+    if kept:
+        _tell(f"{weights.path}: initial values stay in {', '.join(kept)}")
+    return kept
+
+
+def take_weights(model: "nn.Module", weights: Mapping[str, "Tensor"]) -> None:
+    """Copies the weights of a model of the same architecture.
+
+    Raises ValueError, one line that names the first that does not fit, for those of another.
+    """
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    given = {name: tensor.shape for name, tensor in weights.items()}
+    if wrong := [name for name in {**wanted, **given} if wanted.get(name) != given.get(name)]:
+        raise ValueError(
+            f"weights must be of this {type(model).__name__}, but {_some(wrong)} differ; start from a stage of the same"
+            " architecture"
+        )
+    model.load_state_dict(dict(weights))
 
 
 def _read(weights: Weights) -> Mapping[str, Any]:
@@ -127,6 +159,12 @@ def _read(weights: Weights) -> Mapping[str, Any]:
     if not tensors:
         raise ValueError(f"{weights.path}: must hold a dictionary of parameters, but holds {type(held).__name__}")
     return tensors
+
+
+@lru_cache
+def _tell(text: str) -> None:
+    """Once a process."""
+    log.warning(text)
 
 
 def _renamed(name: str, rename: Mapping[str, str]) -> str:

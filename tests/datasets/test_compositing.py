@@ -300,8 +300,11 @@ def test_bad_sources_are_named_in_one_line(tmp_path: Path) -> None:
     refused(r"distinct names .* but got \['a', 'a'\]$", Compositor, (good, good))
 
 
-def test_facts_name_what_composites_hang_on(tmp_path: Path) -> None:
+def test_the_digest_is_of_what_composites_hang_on_and_not_of_names(tmp_path: Path) -> None:
     pack, sky = write_sources(tmp_path)
-    facts = both(pack, sky).facts["backgrounds"]
-    assert facts[0] == {"name": "rooms", "digest": Pack.open(pack).digest, "column": "image"}
+    facts = [source.facts for source in both(pack, sky).backgrounds]
+    assert facts[0] == {"digest": Pack.open(pack).digest, "column": "image"}
     assert list(facts[1]["panoramas"]) == ["a.hdr", "b.hdr"]
+    one, other = (Compositor((Backgrounds(name, Pack.open(pack)),)) for name in ("rooms", "others"))
+    assert one.digest == other.digest != both(pack, sky).digest
+    assert Compositor.over([Pack.open(pack)]).digest == one.digest

@@ -105,6 +105,9 @@ def bad(path: Path, kind: str) -> str:
         case "another width":
             torch.save(backbone(published(spec(width=0.125))), path)
             return "layer3.0.conv1.weight must have shape"
+        case "fewer levels":
+            torch.save({name: t for name, t in weights.items() if not name.startswith("layer6.")}, path)
+            return "must hold all weights of this part of DeepLab, but lacks backbone.layer6.0.bn1.bias"
         case "no parameters":
             torch.save([1, 2], path)
             return "must hold a dictionary of parameters, but holds list"
@@ -114,7 +117,10 @@ def bad(path: Path, kind: str) -> str:
     raise AssertionError(kind)
 
 
-@pytest.mark.parametrize("kind", ["other architecture", "more levels", "another width", "no parameters", "text"])
+KINDS = ["other architecture", "more levels", "another width", "fewer levels", "no parameters", "text"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_what_does_not_fit_is_one_line_that_names_the_file(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "bad.pth"
     message = bad(path, kind)

@@ -1,7 +1,6 @@
 """Facial landmarks as a Task: the places of 51 or 68 points of a face, scored by the normalised mean error."""
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,7 +18,7 @@ from trainables.landmarks.metrics import LandmarksEvaluator
 from trainables.landmarks.model import StackedHourglass
 from trainables.landmarks.spec import STRIDE, LandmarksSpec
 from trainables.task import Batch, Sample
-from trainables.weights import load_weights
+from trainables.weights import load_weights, take_weights
 
 log = logging.getLogger(__name__)
 
@@ -81,18 +80,10 @@ class Landmarks:
         """
         initialise(model, seed, dict.fromkeys(PARTS, fan_in) | {"outs.": lambda shape: 0.001})
         if self.spec.pretrained is not None:
-            path = self.spec.pretrained.path
-            kept = load_weights(model, self.spec.pretrained, fresh=(HEADS,))
-            missing = [name for name in kept if not re.search(HEADS, name)]
-            if missing:
-                raise ValueError(
-                    f"{path}: must hold all weights of {type(model).__name__} but heads, but lacks {missing[0]} "
-                    f"({len(missing)} names); give the file of this architecture"
-                )
-            log.info("%s: loaded; initial values are left in %s", path, ", ".join(kept) or "none")
+            load_weights(model, self.spec.pretrained, fresh=(HEADS,))
 
     def initialise_from(self, model: nn.Module, weights: Mapping[str, Tensor], seed: int) -> None:
-        model.load_state_dict(dict(weights))
+        take_weights(model, weights)
 
     def augment(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
         return self._batched.augment(self._row(sample), seed)
@@ -106,6 +97,9 @@ class Landmarks:
     def prepare(self, sample: Sample) -> dict[str, np.ndarray]:
         """The row as it is, without the jaw where the spec has no points there."""
         return self._row(sample)
+
+    def unaugmented(self, sample: Sample) -> dict[str, np.ndarray]:
+        return self.prepare(sample)
 
     def predict(self, model: nn.Module, image: Tensor) -> Tensor:
         """Heatmaps float [B, stacks, points, R/4, R/4] of images uint8 [B, R, R, 3], which the model gets in [0, 1]."""

@@ -116,7 +116,7 @@ class MattingBase(nn.Module):
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of images [B, 6, H, W]: alpha in [0, 1] and foreground less picture [B, 4, H, W], error and hidden."""
         half, quarter, eighth, last = self.backbone(images)
-        x = self.decoder(self.aspp(last), [eighth, quarter, half, images])
+        x = self.decoder(self.aspp(last), [eighth, quarter, half, images]).float()  # alphas near 1 need more than bf16
         coarse = torch.cat([x[:, :1].clamp(0, 1), x[:, 1:4]], dim=1)
         return coarse, x[:, 4:5].clamp(0, 1), x[:, 5:].relu()
 

@@ -87,7 +87,7 @@ class Refiner(nn.Module):
         return self.relu(_normalised(self.bn2, self.conv2(x), per_sample))
 
     def _full(self, x: Tensor, per_sample: int) -> Tensor:
-        return self.conv4(self.relu(_normalised(self.bn3, self.conv3(x), per_sample)))
+        return self.conv4(self.relu(_normalised(self.bn3, self.conv3(x), per_sample))).float()
 
 
 def _normalised(norm: nn.Module, x: Tensor, per_sample: int) -> Tensor:

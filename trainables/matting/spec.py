@@ -1,6 +1,6 @@
 """The configuration of the background-matting task: what changes its weights, frozen and torch-free."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -54,6 +54,14 @@ class MattingSpec(BaseSpec):
     resolution: int = Field(default=512, ge=32, le=4096, multiple_of=4)
     base: BasePhase | None = None
     refinement: Refinement | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_the_phase(cls, given: Any) -> Any:
+        """Written out, so that leaving them out and stating them are the same training."""
+        if isinstance(given, dict) and given.get("phase") == "refine" and given.get("refinement") is None:
+            return {**given, "refinement": {}}
+        return given
 
     @model_validator(mode="after")
     def _fits_together(self) -> "MattingSpec":

@@ -17,7 +17,7 @@ from trainables.matting.metrics import MattingEvaluator
 from trainables.matting.model import Matte, MattingBase, MattingRefine, RefinedMatte
 from trainables.matting.spec import MattingSpec
 from trainables.task import Batch, Sample
-from trainables.weights import load_weights
+from trainables.weights import load_weights, take_weights
 
 log = logging.getLogger(__name__)
 
@@ -85,33 +85,29 @@ class Matting:
         return MattingRefine(self.spec) if self.spec.phase == "refine" else MattingBase(self.spec)
 
     def initialise(self, model: nn.Module, seed: int) -> None:
-        """The references' deviations: fan-out normal for the backbone, that of torch's default elsewhere. Then the
-        published weights, if any; what they lack stays.
+        """`fresh`, and then the published weights, if any; what they lack stays.
 
         Raises ValueError, one line, for weights that are not this architecture's.
         """
-        initialise(model, seed, RULES)
+        fresh(model, seed)
         if self.spec.pretrained is not None:
-            kept = load_weights(
-                model, self.spec.pretrained, prefixes=("", "backbone."), rename=RENAMED, drop=DROPPED, fresh=FIRST
+            unused = (r"^refiner\.",) if self.spec.phase == "base" else ()
+            load_weights(
+                model,
+                self.spec.pretrained,
+                prefixes=("", "backbone."),
+                rename=RENAMED,
+                drop=(*DROPPED, *unused),
+                fresh=FIRST,
+                lacks=(r"^decoder\.", r"^refiner\."),  # DeepLabv3 has neither, a base network no refiner
             )
-            log.info("%s: loaded; initial values are left in %s", self.spec.pretrained.path, ", ".join(kept) or "none")
 
     @torch.no_grad()
     def initialise_from(self, model: nn.Module, weights: Mapping[str, Tensor], seed: int) -> None:
         """From weights of phase base a model of phase refine takes all but its refiner, which is the seed's."""
-        initialise(model, seed, RULES)
-        state = model.state_dict()
-        refiner = any(name.startswith("refiner.") for name in weights)
-        wanted = {name: tensor.shape for name, tensor in state.items() if refiner or not name.startswith("refiner.")}
-        given = {name: tensor.shape for name, tensor in weights.items()}
-        if wrong := [name for name in {**wanted, **given} if wanted.get(name) != given.get(name)]:
-            raise ValueError(
-                f"weights must be of this {self.spec.backbone} model of width {self.spec.width:g}, but {wrong[0]} is"
-                f" not, nor are {len(wrong) - 1} more; start from a stage of the same backbone and width"
-            )
-        for name in wanted:
-            state[name].copy_(weights[name])
+        fresh(model, seed)
+        refiner = {name: tensor for name, tensor in model.state_dict().items() if name.startswith("refiner.")}
+        take_weights(model, {**refiner, **weights} if not any(map(refiner.__contains__, weights)) else weights)
 
     def augment(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
         """Raises ValueError without scenes, and for a sample that does not have the columns."""
@@ -130,6 +126,10 @@ class Matting:
             src, bgr = (sample[name] for name in CAPTURED)
             return {"src": src, "bgr": bgr, "alpha": sample["alpha"], "foreground": sample["foreground"]}
         return self.scenes.evaluation.fixed(sample, FIXED_SEED)
+
+    def unaugmented(self, sample: Sample) -> dict[str, np.ndarray]:
+        """The sample's fixed composite before a training background."""
+        return self.scenes.training.fixed(sample, FIXED_SEED)
 
     def predict(self, model: nn.Module, batch: Batch) -> Matte | RefinedMatte:
         """What a model makes of a batch."""
@@ -156,6 +156,19 @@ class Matting:
         if self._scenes is None:
             raise ValueError("matting needs backgrounds to put people before, but has none; give data.backgrounds")
         return self._scenes
+
+
+@torch.no_grad()
+def fresh(model: nn.Module, seed: int) -> None:
+    """Initial weights: normal of the references' deviations, fan-out for the backbone and torch's default elsewhere.
+
+    Alpha starts at a half: it is clamped to [0, 1], outside of which no gradient comes back, and half of the pixels
+    would start there (of small networks without published weights all of them stayed there).
+    """
+    initialise(model, seed, RULES)
+    for name, parameter in model.named_parameters():
+        if name in ("decoder.conv4.bias", "refiner.conv4.bias"):
+            parameter[0] = 0.5
 
 
 def _planes(images: Tensor) -> Tensor:

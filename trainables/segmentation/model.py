@@ -100,7 +100,8 @@ class DeepLab(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         features, low_level = self.backbone(x)
-        return resize(self.decoder(self.aspp(features), low_level), x)
+        # In float32: deterministic upsampling keeps bf16, in which the largest of nine logits is often a tie.
+        return resize(self.decoder(self.aspp(features), low_level).float(), x)
 
 
 def resize(x: Tensor, like: Tensor) -> Tensor:

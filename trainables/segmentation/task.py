@@ -18,7 +18,7 @@ from trainables.segmentation.metrics import SegmentationEvaluator
 from trainables.segmentation.model import DeepLab
 from trainables.segmentation.spec import SegmentationSpec
 from trainables.task import Batch, Sample
-from trainables.weights import load_weights
+from trainables.weights import load_weights, take_weights
 
 log = logging.getLogger(__name__)
 
@@ -85,18 +85,19 @@ class Segmentation:
         """
         initialise(model, seed, {"backbone.": fan_out, "aspp.": fan_in, "decoder.": fan_in})
         if self.spec.pretrained is not None:
-            # The classifier of another number of classes (VOC's 21) stays as it is.
-            kept = load_weights(
+            # The classifier of another number of classes (VOC's 21) stays as it is; drn_d_54's file serves drn_d_56.
+            more = (r"^backbone\.layer[78]\.[34]\.",) if self.spec.backbone == "drn_d_56" else ()
+            load_weights(
                 model,
                 self.spec.pretrained,
                 prefixes=("", "backbone."),
                 drop=DROPPED,
                 fresh=(r"^decoder\.last_conv\.8\.",),
+                lacks=more,
             )
-            log.info("%s: loaded; initial values are left in %s", self.spec.pretrained.path, ", ".join(kept) or "none")
 
     def initialise_from(self, model: nn.Module, weights: Mapping[str, Tensor], seed: int) -> None:
-        model.load_state_dict(dict(weights))
+        take_weights(model, weights)
 
     def augment(self, sample: Sample, seed: int) -> dict[str, np.ndarray]:
         """Raises ValueError for a label that is neither a class nor 255."""
@@ -115,6 +116,9 @@ class Segmentation:
         """The row as it is. Raises ValueError for a label that is neither a class nor 255."""
         self._check_labels(sample["segmentation"])
         return {"image": sample["image"], "segmentation": sample["segmentation"]}
+
+    def unaugmented(self, sample: Sample) -> dict[str, np.ndarray]:
+        return self.prepare(sample)
 
     def predict(self, model: nn.Module, batch: Batch) -> Tensor:
         """Logits [B, num_classes, R, R] of a batch's images, normalised on their device."""
@@ -138,7 +142,7 @@ class Segmentation:
         loss = F.cross_entropy(rows, labels, ignore_index=IGNORE, reduction="none")
         labelled = (labels != IGNORE).to(loss.dtype)
         if self.spec.class_weights is not None:
-            weights = torch.tensor(self.spec.class_weights, dtype=loss.dtype, device=loss.device)
+            weights = _on_device(self.spec.class_weights, loss.device).to(loss.dtype)
             labelled = labelled * weights[labels.clamp(max=len(weights) - 1)]
         loss = (loss * labelled).sum() / labelled.sum().clamp(min=torch.finfo(loss.dtype).tiny)
         return {"cross_entropy": loss, "total": loss}
@@ -164,6 +168,12 @@ class Segmentation:
                 f"segmentation must hold labels below {self.spec.num_classes} or {IGNORE} (ignore), but has "
                 f"{int(segmentation[wrong][0])}; write the pack with the label map of its classes"
             )
+
+
+@lru_cache
+def _on_device(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Float32, copied to a device once."""
+    return torch.tensor(values, device=device)
 
 
 @lru_cache
