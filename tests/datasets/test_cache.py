@@ -402,14 +402,50 @@ def test_overwriting_removes_the_files_of_the_old_pack(tmp_path: Path, cache: Pa
     assert (far / "manifest.json").read_bytes() == (tmp_path / "2" / "manifest.json").read_bytes()
 
 
-def test_something_else_at_a_uri_is_never_replaced(face_pack: Callable[..., Pack], tmp_path: Path, cache: Path) -> None:
+def test_a_damaged_pack_at_a_uri_is_repaired_by_sending_it_again(
+    face_pack: Callable[..., Pack], tmp_path: Path, cache: Path
+) -> None:
+    pack, uri = face_pack("p", 4), f"file://{tmp_path}/far"
+    copy_pack(pack, uri)
+    path = tmp_path / "far" / pack.manifest.files[0].name
+    content = path.read_bytes()
+    place = content.index(pack.sample(1)["image"].tobytes())
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(PackError, match="the pack is damaged, copy or write it again"):
+        Pack.open(uri)
+    copy_pack(pack, uri, overwrite=True)
+    assert path.read_bytes() == content
+    assert same(Pack.open(uri), pack)
+
+
+def test_an_error_after_the_manifest_arrived_leaves_the_pack_whole(
+    face_pack: Callable[..., Pack], tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datasets.remote import RemotePack
+
+    pack, uri, write = face_pack("p", 3), f"file://{tmp_path}/far", RemotePack._write_manifest
+
+    def late(self: RemotePack, text: bytes) -> None:
+        write(self, text)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(RemotePack, "_write_manifest", late)
+    with pytest.raises(KeyboardInterrupt):
+        copy_pack(pack, uri)
+    Pack.open(uri).verify()
+
+
+@pytest.mark.parametrize("name", ["precious.txt", "train.arrow"])
+def test_something_else_at_a_uri_is_never_replaced(
+    face_pack: Callable[..., Pack], tmp_path: Path, cache: Path, name: str
+) -> None:
     pack = face_pack("p", 2)
     (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "precious.txt").touch()
+    (tmp_path / "far" / name).touch()
     for overwrite in (False, True):
         with pytest.raises(PackError, match="exists and is not a pack; choose another path"):
             copy_pack(pack, f"file://{tmp_path}/far", overwrite=overwrite)
-    assert os.listdir(tmp_path / "far") == ["precious.txt"]
+    assert os.listdir(tmp_path / "far") == [name]
 
 
 def test_a_pack_that_cannot_be_sent_leaves_nothing_there_and_stays_here(
