@@ -1,16 +1,16 @@
 """What does our training loop cost, on top of the plainest loop over the same model?
 
-    python tests/benchmarks/train_step.py [--tasks segmentation] [--batch 2] [--steps 4] [--rounds 3] [--resolution 256]
+    python tests/benchmarks/train_step.py [--tasks segmentation] [--batch 2] [--seconds 30] [--rounds 3]
 
-Each task's full-size model at --resolution pixels, trained for --steps steps in turn by
+Each task's full-size model at --resolution pixels, trained in turns of about --seconds seconds by
 
   plain  torch alone: a batch that lies in memory, forward, loss, backward, the same optimizer's step
   ours   trainables/loop.py: read from a pack, augmented, loss and gradient watched, clipped, averaged (EMA), and at the
          end of each turn a checkpoint in the store and an evaluation, of whose time the forward passes are taken off
 
 with as many threads as there are cores (or on the GPU, where there is one). `overhead` is the median over --rounds of
-ours / plain - 1; a turn of ours ends with a checkpoint, which in a search comes every 30 seconds. Images per second are
-those of ours. A model this large takes seconds a step on a CPU: more steps a turn make the checkpoint's share smaller.
+ours / plain - 1. A turn of ours begins with the fork of a loader process, whose cores are the same, and ends with a
+checkpoint; in a search a checkpoint comes every 30 seconds. Images per second are those of ours.
 
 The last line is JSON.
 """
@@ -193,12 +193,13 @@ def measure(name: str, given: argparse.Namespace, device: torch.device) -> tuple
         held = [task.prepare(sample) for sample in rows(row, given.batch, 2)]
         plain, ours = Plain(task, held, device), Ours(spec, folder, given.batch, device, scenes)
         plain.turn(1)
+        steps = max(2, round(given.seconds / plain.turn(1)))
         ours.turn(1)
-        turns = [(plain.turn(given.steps), ours.turn(given.steps)) for _ in range(given.rounds)]
+        turns = [(plain.turn(steps), ours.turn(steps)) for _ in range(given.rounds)]
     for p, o in turns:
-        print(f"{name}: plain {p / given.steps:.3f} s a step, ours {o / given.steps:.3f}")
+        print(f"{name}: {steps} steps a turn, plain {p / steps:.3f} s a step, ours {o / steps:.3f}")
     overhead = statistics.median(o / p - 1 for p, o in turns)
-    return overhead, given.steps * given.batch / statistics.median(o for _, o in turns)
+    return overhead, steps * given.batch / statistics.median(o for _, o in turns)
 
 
 def main() -> None:
@@ -207,7 +208,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=4, help="a turn")
+    parser.add_argument("--seconds", type=float, default=30.0, help="a turn, about")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--resolution", type=int, default=256)
     given = parser.parse_args()
