@@ -1,7 +1,7 @@
 """What is sample i of this mix? Packs of samples, deterministic mixes of them, and batches of tensors.
 
-Importing this needs numpy and pyarrow alone: `Loader` and `eval_batches` bring torch on first use, so that the
-search's driver and trials never load it.
+Importing this needs numpy and pyarrow alone: what makes batches brings torch on first use, so that the search's driver
+and trials never load it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from datasets.writer import write_pack
 
 if TYPE_CHECKING:
     from datasets.loader import Loader, eval_batches
+    from datasets.loader_processes import LoaderProcesses
 
 __all__ = [
     "Column",
@@ -20,6 +21,7 @@ __all__ = [
     "DomainRows",
     "Draws",
     "Loader",
+    "LoaderProcesses",
     "Manifest",
     "Mix",
     "Pack",
@@ -37,4 +39,8 @@ def __getattr__(name: str) -> Any:
         from datasets import loader
 
         return getattr(loader, name)
+    if name == "LoaderProcesses":
+        from datasets.loader_processes import LoaderProcesses
+
+        return LoaderProcesses
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

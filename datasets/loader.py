@@ -6,28 +6,25 @@ change when a batch is ready and never what is in it.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from datasets.loader_processes import LoaderProcesses
 from datasets.mix import Domain, Mix, Source
 from datasets.pack import Value
 
 Sample = Mapping[str, Value]
-PREFETCH = 2  # batches that each loader process makes ahead
 
 
 class Loader:
     """Reads, augments and stacks the draws of a mix.
 
     sources      the source of each domain of the mix; digests must be the mix's (ValueError otherwise)
-    augment      (sample, seed) -> arrays; a function of the two alone; picklable where loader processes need it
+    augment      (sample, seed) -> arrays; a function of the two alone; picklable for loader processes
     columns      the pack's columns that `augment` gets
     rank         of world_size processes; rank r gets positions r, r + n, ... of every batch (so the domains are
                  spread evenly), and together the ranks get the batch that one process gets
-    num_workers  loader processes; 0 reads in this one
     """
 
     def __init__(
@@ -39,7 +36,6 @@ class Loader:
         *,
         rank: int = 0,
         world_size: int = 1,
-        num_workers: int = 0,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ValueError(f"`0 <= rank < world_size` must hold, but got (rank={rank}, world_size={world_size})")
@@ -62,36 +58,40 @@ class Loader:
         self.mix = mix
         self.augment = augment
         self.columns = tuple(columns)
-        self.rank, self.world_size, self.num_workers = rank, world_size, num_workers
+        self.rank, self.world_size = rank, world_size
 
     def batch(self, step: int) -> dict[str, Tensor]:
         """This rank's part of batch `step`: the augmented arrays stacked [b, ...], and "domain" int64 [b]."""
         domains, samples = self._samples(step)
         return _stack(list(samples)) | {"domain": torch.from_numpy(domains.copy())}
 
-    def batches(self, start: int, stop: int) -> Iterator[dict[str, Tensor]]:
-        """`batch(step)` for each step in [start, stop), made ahead by the loader processes where there are any.
+    def batches(self, start: int, stop: int, processes: LoaderProcesses | None = None) -> Iterator[dict[str, Tensor]]:
+        """`batch(step)` for each step in [start, stop), made ahead by the processes where they are given.
 
-        These write into a few batches of shared memory in turn, so that a batch holds until the next but one is asked
-        for: who keeps one longer must copy it.
+        Batches of processes are overwritten: one holds until the next but one is asked for.
         """
-        if self.num_workers == 0 or stop <= start:
-            yield from map(self.batch, range(start, stop))
-            return
-        # In flight are as many as torch asks for ahead; the one that was yielded last and the one before are in use.
-        ring = [self._empty(start) for _ in range(PREFETCH * self.num_workers + 2)]
-        for place in DataLoader(
-            _Steps(self, range(start, stop), ring),
-            batch_size=None,
-            num_workers=self.num_workers,
-            prefetch_factor=PREFETCH,
-            worker_init_fn=_single_threaded,
-            multiprocessing_context="fork",  # shares this process's memory; a spawned one takes 180 MB of its own
-            generator=torch.Generator().manual_seed(
-                0
-            ),  # it seeds its workers; without one it draws from torch's global
-        ):
-            yield ring[place]
+        return processes.batches(self, start, stop) if processes else map(self.batch, range(start, stop))
+
+    def empty(self, step: int) -> dict[str, Tensor]:
+        """A batch like that of `step` in shared memory, for `fill`."""
+        domains, samples = self._samples(step)
+        first = {name: np.asarray(array) for name, array in next(samples).items()} | {"domain": domains[0]}
+        arrays = {name: np.empty((len(domains), *array.shape), array.dtype) for name, array in first.items()}
+        return {name: torch.from_numpy(array).share_memory_() for name, array in arrays.items()}
+
+    def fill(self, batch: Mapping[str, Tensor], step: int) -> None:
+        """Writes batch `step` into one of `empty`."""
+        out = {name: values.numpy() for name, values in batch.items()}
+        domains, samples = self._samples(step)
+        out["domain"][:] = domains
+        for k, sample in enumerate(samples):
+            for name, array in sample.items():
+                if out[name].shape[1:] != array.shape or out[name].dtype != array.dtype:
+                    wanted = f"{out[name].dtype} {out[name].shape[1:]}"
+                    raise ValueError(
+                        f"augment must give {name} as {wanted} for every sample, but gave {array.dtype} {array.shape}"
+                    )
+                out[name][k] = array
 
     def _samples(self, step: int) -> tuple[np.ndarray, Iterator[dict[str, np.ndarray]]]:
         """The domains int64 [b] of this rank's part of batch `step`, and its augmented samples, made one by one."""
@@ -102,13 +102,6 @@ class Loader:
             self.augment(self.sources[Domain(domain)].sample(row, self.columns), seed) for domain, row, seed in rows
         )
         return draws.domain[mine], samples
-
-    def _empty(self, step: int) -> dict[str, Tensor]:
-        """A batch like that of `step` in shared memory, to be filled."""
-        domains, samples = self._samples(step)
-        first = {name: np.asarray(array) for name, array in next(samples).items()} | {"domain": domains[0]}
-        arrays = {name: np.empty((len(domains), *array.shape), array.dtype) for name, array in first.items()}
-        return {name: torch.from_numpy(array).share_memory_() for name, array in arrays.items()}
 
 
 def eval_batches(
@@ -132,37 +125,6 @@ def eval_batches(
     rows = range(rank, len(source), world_size)
     for first in range(0, len(rows), batch_size):
         yield _stack([prepare(source.sample(row, columns)) for row in rows[first : first + batch_size]])
-
-
-class _Steps(Dataset[int]):
-    """Item i makes the batch of the i-th step in its place of the ring, and is that place: pages of new shared memory
-    for each batch took four times as long as to read it."""
-
-    def __init__(self, loader: Loader, steps: range, ring: Sequence[dict[str, Tensor]]) -> None:
-        self.loader, self.steps, self.ring = loader, steps, ring
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __getitem__(self, index: int) -> int:
-        place = index % len(self.ring)
-        out = {name: values.numpy() for name, values in self.ring[place].items()}
-        domains, samples = self.loader._samples(self.steps[index])
-        out["domain"][:] = domains
-        for k, sample in enumerate(samples):
-            for name, array in sample.items():
-                if out[name].shape[1:] != array.shape or out[name].dtype != array.dtype:
-                    wanted = f"{out[name].dtype} {out[name].shape[1:]}"
-                    raise ValueError(
-                        f"augment must give {name} as {wanted} for every sample, but gave {array.dtype} {array.shape}"
-                    )
-                out[name][k] = array
-        return place
-
-
-def _single_threaded(worker: int) -> None:
-    """Loader processes are the parallelism: OpenCV's own threads in each would only fight over the cores."""
-    cv2.setNumThreads(0)
 
 
 def _stack(samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:

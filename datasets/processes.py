@@ -48,7 +48,7 @@ def _spread(make: Callable[[int], T], count: int, workers: int, what: str) -> Ge
         for k in range(workers):
             link, end = context.Pipe(duplex=False)
             process = context.Process(target=_work, args=(make, range(k, count, workers), end), daemon=True)
-            _start(process)
+            start(process)
             end.close()
             processes.append(process)
             links.append(link)
@@ -69,7 +69,7 @@ def _spread(make: Callable[[int], T], count: int, workers: int, what: str) -> Ge
             process.join()
 
 
-def _start(process: BaseProcess) -> None:
+def start(process: BaseProcess) -> None:
     """Starts a process that a Ctrl-C does not reach, not even while it imports: it is this one that ends it."""
     ensure_running()  # or starting the first process would start it, which lets signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the new process inherits it

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import socket
 import threading
 import time
@@ -256,6 +255,4 @@ class _Desk:
 
 def _one_line(error: Exception) -> str:
     lines = str(error).splitlines()
-    if lines and re.match(r"Caught \w+ in DataLoader worker", lines[0]):  # torch puts the worker's traceback between
-        return next(line for line in reversed(lines) if line.strip())
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

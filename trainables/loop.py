@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datasets import Domain, DomainRows, Loader, Mix, PackError, Source, eval_batches, nested_rows
+from datasets import Domain, DomainRows, Loader, LoaderProcesses, Mix, PackError, Source, eval_batches, nested_rows
 from datasets.compositing import Scenes
 from trainables.adaptation import restart_real_statistics
 from trainables.ranks import Ranks
@@ -24,6 +24,7 @@ from trainables.store import Evaluation, Store, StoreError
 from trainables.task import Batch, Task, build_task
 
 EVALUATION_BATCH = 32
+CHECKPOINT_SHARE = 0.02  # of the time, that rolling checkpoints may take: those of a slow store are further apart
 STORE_WAIT_S = 30.0  # how long a folder that several machines mount may be out of date on one (NFS: acdirmin)
 
 
@@ -57,8 +58,8 @@ class Trainer:
     scenes       what people are put before, where the task composes
     val, tests   the evaluation sets: `val` at every rung, `tests` at the last one only
     store_of     the store of a namespace ("" is shared; anything else shares with nobody)
-    num_workers  loader processes; changes no number
-    checkpoint_s seconds between rolling checkpoints; changes no number
+    num_workers  loader processes, forked here and kept; changes no number
+    checkpoint_s seconds between rolling checkpoints, or more where one takes long; changes no number
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class Trainer:
         self.tests = dict(tests)
         self.store_of = store_of
         self.device = device
-        self.num_workers = num_workers
+        self._processes = LoaderProcesses(num_workers) if num_workers else None
         self.checkpoint_s = checkpoint_s
         self.ranks = Ranks()
         self.steps_trained = 0
@@ -129,7 +130,7 @@ class Trainer:
         run = Run.begin(stage, self._task(stage), self.device, self.ranks, ("", stage.key), None)
         seconds = []
         before = time.perf_counter()
-        for batch in self._loader(stage).batches(0, warm + steps):
+        for batch in self._loader(stage).batches(0, warm + steps, self._processes):
             run.train_step(self._ready(stage, batch), seed=self._step_seed(stage, run.step))
             run.train_loss()  # waits for the device
             seconds.append(time.perf_counter() - before)
@@ -198,8 +199,8 @@ class Trainer:
     def _advance(self, store: Store, run: Run, leg: Leg, target: int, control: Control, milestone: Milestone) -> None:
         """Trains `run` to `target`, saving on the way what must be kept, and a rolling checkpoint now and then."""
         stage = leg.stage
-        saved_at = time.monotonic()
-        batches = self._loader(stage).batches(run.step, target)
+        saved_at, pause = time.monotonic(), self.checkpoint_s
+        batches = self._loader(stage).batches(run.step, target, self._processes)
         run.model.train()
         for batch in batches:
             if not control(stage, run.step):
@@ -215,10 +216,12 @@ class Trainer:
                     store.save(stage.key, run.step, run.state(), keep=True)
                 milestone(stage.key, run.step)
                 saved_at = time.monotonic()
-            elif self.ranks.first and time.monotonic() - saved_at > self.checkpoint_s and run.step < target:
+            elif self.ranks.first and time.monotonic() - saved_at > pause and run.step < target:
+                began = time.monotonic()
                 if run.is_finite():  # where it is not, every rank raises at its next check
                     store.save(stage.key, run.step, run.state(), keep=False)
                 saved_at = time.monotonic()
+                pause = max(self.checkpoint_s, (saved_at - began) / CHECKPOINT_SHARE)
         run.check_finite()
 
     def _stored(self, store: Store, stage: Stage, step: int, source: Source) -> Evaluation | None:
@@ -291,7 +294,6 @@ class Trainer:
             task.columns,
             rank=self.ranks.rank,
             world_size=self.ranks.world_size,
-            num_workers=self.num_workers,
         )
 
     def _augments(self, stage: Stage) -> bool:

@@ -16,8 +16,10 @@ import logging
 import os
 import re
 import uuid
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import partial
+from typing import IO, Any, cast
 
 import torch
 from pyarrow import fs
@@ -26,7 +28,7 @@ from datasets.remote import renames
 
 log = logging.getLogger(__name__)
 
-_MAGIC = b"titrate-checkpoint-1\n"
+_MAGIC = b"titrate-checkpoint-2\n"  # then what torch.save writes, then the SHA-256 of that
 _DIGEST_BYTES = 32
 _CHECKPOINT = re.compile(r"(kept|rolling)-(\d{8,})\.ckpt")
 
@@ -80,8 +82,8 @@ class Store:
                 raw = stream.read()
         except FileNotFoundError:  # replaced by a newer rolling checkpoint since it was listed
             return None
-        header, body = raw[: len(_MAGIC) + _DIGEST_BYTES], raw[len(_MAGIC) + _DIGEST_BYTES :]
-        if header != _MAGIC + hashlib.blake2b(body, digest_size=_DIGEST_BYTES).digest():
+        body = memoryview(raw)[len(_MAGIC) : -_DIGEST_BYTES]
+        if not raw.startswith(_MAGIC) or raw[-_DIGEST_BYTES:] != hashlib.sha256(body).digest():
             log.warning(
                 "checkpoint %s is damaged (its checksum differs): set aside, training goes back to an older one", path
             )
@@ -94,12 +96,9 @@ class Store:
 
         One with `keep` stays; one without is rolling itself, until a later one replaces it.
         """
-        body = io.BytesIO()
-        torch.save(state, body)
-        raw = body.getvalue()
         kind = "kept" if keep else "rolling"
         path = f"{self.root}/{stage}/{kind}-{step:08d}.ckpt"
-        self._write(path, _MAGIC + hashlib.blake2b(raw, digest_size=_DIGEST_BYTES).digest() + raw)
+        self._write(path, partial(_serialise, state))
         for older_kind, older_step, name in self._checkpoints(stage):
             older = f"{self.root}/{stage}/{name}"
             if older_kind == "rolling" and older_step <= step and older != path:
@@ -131,12 +130,13 @@ class Store:
         """Writes an evaluation, whole or not at all. NaN and infinite metrics come back as they are."""
         value = asdict(evaluation)
         text = json.dumps({"evaluation": value, "checksum": _checksum(value)})
-        self._write(self._evaluation_path(stage, step, key), text.encode())
+        self._write(self._evaluation_path(stage, step, key), lambda stream: stream.write(text.encode()))
 
     def describe(self, stage: str, canonical: dict[str, Any]) -> None:
         """Leaves what a stage is beside its checkpoints, for people and for `analysis` (written once)."""
         if "stage.json" not in self._names(stage):
-            self._write(f"{self.root}/{stage}/stage.json", json.dumps(canonical, indent=1).encode())
+            text = json.dumps(canonical, indent=1)
+            self._write(f"{self.root}/{stage}/stage.json", lambda stream: stream.write(text.encode()))
 
     def _evaluation_path(self, stage: str, step: int, key: str) -> str:
         return f"{self.root}/{stage}/eval-{step:08d}-{key}.json"
@@ -150,12 +150,12 @@ class Store:
         selector = fs.FileSelector(f"{self.root}/{stage}", allow_not_found=True)
         return [info.base_name for info in self.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
 
-    def _write(self, path: str, raw: bytes) -> None:
+    def _write(self, path: str, content: Callable[[Any], object]) -> None:
         target = f"{path}.{uuid.uuid4().hex}.tmp" if self._renames else path
         try:
             self.filesystem.create_dir(os.path.dirname(path), recursive=True)
             with self.filesystem.open_output_stream(target) as stream:
-                stream.write(raw)
+                content(stream)
             if self._renames:
                 self.filesystem.move(target, path)
         except BaseException as error:  # also an interrupt leaves nothing half-written
@@ -181,6 +181,37 @@ class Store:
             self.filesystem.move(path, f"{path}.damaged")
         except FileNotFoundError:
             return  # another slot was first
+
+
+class _Hashing(io.RawIOBase):
+    """A file that hashes what is written through it: a checkpoint is never in memory as a whole."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+        self.digest = hashlib.sha256()  # processors have instructions for it: twice as fast as blake2b
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        # torch.save says something of its own after an error in the middle: this one waits until it is done.
+        if self.error is None:
+            self.digest.update(data)
+            try:
+                self._stream.write(data)
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+
+def _serialise(state: dict[str, Any], stream: Any) -> None:
+    stream.write(_MAGIC)
+    body = _Hashing(stream)
+    torch.save(state, cast("IO[bytes]", body))
+    if body.error is not None:
+        raise body.error
+    stream.write(body.digest.digest())
 
 
 def _checksum(evaluation: dict[str, Any]) -> str:

@@ -118,13 +118,14 @@ def loaded(dataset: Any, workers: int, **options: Any) -> Iterable[Any]:
 def of_pack(pack: "Pack", workers: int, augment: Augment) -> Iterator[Any]:
     from datasets import Domain, Source
     from datasets.loader import Loader
+    from datasets.loader_processes import LoaderProcesses
     from datasets.mix import DomainRows, Mix
 
     source = Source([pack])
     rows = DomainRows(Domain.SYNTHETIC, source.digest, np.arange(len(source)))
     mix = Mix(BATCH, 0, [rows])
-    loader = Loader({Domain.SYNTHETIC: source}, mix, augment, ("image", "segmentation"), num_workers=workers)
-    return loader.batches(0, 10**6)
+    loader = Loader({Domain.SYNTHETIC: source}, mix, augment, ("image", "segmentation"))
+    return loader.batches(0, 10**6, LoaderProcesses(workers))
 
 
 def of_row(augment: Augment, row: dict[str, Any]) -> Arrays:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from datasets import Domain, DomainRows, Loader, Mix, Pack, Source, write_pack
+from datasets import Domain, DomainRows, Loader, LoaderProcesses, Mix, Pack, Source, write_pack
 from datasets.compositing import COLUMNS, Backgrounds, Compositor, composite
 from datasets.panorama import Panoramas, tone_map
 from datasets.relighting import capture, jitter, move, relight
@@ -145,9 +145,10 @@ def test_the_loader_composes_with_fresh_backgrounds_every_epoch(tmp_path: Path, 
     source = Source([write_pack(tmp_path / "people", people.values(), source={"format": "test"})])
     compositor = both(*write_sources(tmp_path))
     mix = Mix(3, 0, [DomainRows(Domain.REAL, source.digest, np.arange(6))])
-    loader = Loader({Domain.REAL: source}, mix, compositor, COLUMNS, num_workers=num_workers)
+    loader = Loader({Domain.REAL: source}, mix, compositor, COLUMNS)
     seen: dict[bytes, list[bytes]] = {}
-    for step, batch in enumerate(loader.batches(0, 6)):  # three epochs of two batches
+    processes = LoaderProcesses(num_workers) if num_workers else None
+    for step, batch in enumerate(loader.batches(0, 6, processes)):  # three epochs of two batches
         draws = mix.batch(step)
         for k, (row, seed) in enumerate(zip(draws.row, draws.seed, strict=True)):
             made = {name: batch[name][k].numpy() for name in ("src", "bgr", "alpha", "foreground")}

@@ -1,15 +1,21 @@
 """Batches are the same bytes for any number of loader processes, ranks, restarts and interpreters."""
 
+import gc
 import hashlib
+import multiprocessing
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from datasets import Domain, DomainRows, Loader, Mix, Source, eval_batches
+from datasets import Domain, DomainRows, Loader, LoaderProcesses, Mix, PackError, Source, eval_batches
 from datasets.augment import face_parsing_transform, seeded
+from datasets.processes import WorkerError
 
 COLUMNS = ("image", "segmentation")
 TRANSFORM = face_parsing_transform(16, [(2, 3)])
@@ -54,7 +60,8 @@ def test_loader_processes_change_nothing(parts):
     sources, mix = parts
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    runs = [[digest(b) for b in Loader(sources, mix, augment, COLUMNS, num_workers=n).batches(2, 9)] for n in (0, 1, 2)]
+    loader = Loader(sources, mix, augment, COLUMNS)
+    runs = [[digest(b) for b in loader.batches(2, 9, processes)] for processes in (None, *map(LoaderProcesses, (1, 2)))]
     assert runs[0] == runs[1] == runs[2]
     assert len(runs[0]) == 7
     assert len(set(runs[0])) == 7
@@ -64,10 +71,10 @@ def test_loader_processes_change_nothing(parts):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_batch_of_loader_processes_holds_until_the_next_but_one(parts, workers):
     sources, mix = parts
-    loader = Loader(sources, mix, augment, COLUMNS, num_workers=workers)
+    loader = Loader(sources, mix, augment, COLUMNS)
     truth = [digest(loader.batch(step)) for step in range(40)]
     before = None
-    for step, batch in enumerate(loader.batches(0, 40)):
+    for step, batch in enumerate(loader.batches(0, 40, LoaderProcesses(workers))):
         if before is not None:
             assert digest(before) == truth[step - 1]
         assert digest(batch) == truth[step]
@@ -81,7 +88,7 @@ def uneven(sample, seed):
 def test_samples_that_differ_in_shape_are_told(parts):
     sources, mix = parts
     with pytest.raises(ValueError, match=r"augment must give image as uint8 \(1[56], 16, 3\) for every sample"):
-        list(Loader(sources, mix, uneven, COLUMNS, num_workers=1).batches(0, 8))
+        list(Loader(sources, mix, uneven, COLUMNS).batches(0, 8, LoaderProcesses(1)))
 
 
 @pytest.mark.parametrize("world_size", [2, 3, 7])
@@ -136,15 +143,80 @@ def test_evaluation_covers_each_row_once_in_order(face_pack, world_size):
         np.testing.assert_array_equal(image, source.sample(row)["image"])
 
 
-def test_an_error_in_a_loader_process_reaches_the_caller(parts):
+def broken(sample, seed):
+    raise ValueError("no such augmentation")
+
+
+def test_an_error_in_a_loader_process_reaches_the_caller_and_the_next_loader_is_served(parts):
     sources, mix = parts
-
-    def broken(sample, seed):
-        raise ValueError("no such augmentation")
-
-    for workers in (0, 1):
+    for processes in (None, LoaderProcesses(1)):
         with pytest.raises(ValueError, match="no such augmentation"):
-            list(Loader(sources, mix, broken, COLUMNS, num_workers=workers).batches(0, 2))
+            list(Loader(sources, mix, broken, COLUMNS).batches(0, 2, processes))
+        loader = Loader(sources, mix, augment, COLUMNS)
+        assert [digest(batch) for batch in loader.batches(0, 2, processes)] == [digest(loader.batch(s)) for s in (0, 1)]
+
+
+def children() -> set[int]:
+    return {child.pid for child in multiprocessing.active_children()}
+
+
+def test_loader_processes_stay_for_the_next_loader(parts, face_pack):
+    sources, mix = parts
+    before = children()
+    processes = LoaderProcesses(2)
+    started = children() - before
+    assert len(started) == 2
+    loader = Loader(sources, mix, augment, COLUMNS)
+    left = loader.batches(0, 100, processes)
+    assert digest(next(left)) == digest(loader.batch(0))
+    left.close()  # in the middle, as a training that is stopped
+    other = Source([face_pack("other", 7, seed=8)])
+    mixed = Mix(3, 1, [DomainRows(Domain.REAL, other.digest, range(7))])
+    second = Loader({Domain.REAL: other}, mixed, augment, COLUMNS)
+    assert [digest(b) for b in second.batches(5, 9, processes)] == [digest(second.batch(s)) for s in range(5, 9)]
+    assert children() - before == started
+    assert list(second.batches(5, 5, processes)) == []
+    del processes
+    gc.collect()
+    assert not children() & started
+
+
+def test_a_killed_loader_process_is_replaced_and_changes_nothing(parts, caplog):
+    sources, mix = parts
+    before = children()
+    processes = LoaderProcesses(2)
+    loader = Loader(sources, mix, augment, COLUMNS)
+    seen = []
+    for step, batch in enumerate(loader.batches(0, 30, processes)):
+        seen.append(digest(batch))
+        if step in (3, 20):
+            os.kill(min(children() - before), signal.SIGKILL)
+    assert seen == [digest(loader.batch(step)) for step in range(30)]
+    assert caplog.text.count("they are started again") == 2
+
+
+def deadly(sample, seed):
+    if multiprocessing.parent_process():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return augment(sample, seed)
+
+
+def test_loader_processes_that_are_always_lost_are_told(parts):
+    sources, mix = parts
+    with pytest.raises(WorkerError, match=r"to make batch 0, but 4 times in a row they ended with exit code -9"):
+        list(Loader(sources, mix, deadly, COLUMNS).batches(0, 50, LoaderProcesses(1)))
+
+
+def test_a_pack_that_is_gone_is_told_by_a_loader_process(parts, tmp_path):
+    sources, mix = parts
+    (pack,) = sources[Domain.REAL].packs
+    processes, loader = LoaderProcesses(1), Loader(sources, mix, augment, COLUMNS)
+    loader.batch(0)  # this process has its files open
+    Path(pack.folder).rename(tmp_path / "elsewhere")
+    with pytest.raises(PackError, match="no pack here") as caught:
+        list(loader.batches(0, 2, processes))
+    assert "\n" not in str(caught.value)
+    assert "loader_processes.py" in caught.value.__notes__[0]
 
 
 def test_what_does_not_fit_is_refused(parts, face_pack):

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from torch.utils.data import DataLoader
 
 from datasets import PackError, write_pack
 from search.config import ConfigError, load
 from search.problem import open_problem
-from search.slots import SlotJob, _one_line, make_trainer
+from search.slots import SlotJob, make_trainer
 from tests.trainables.matting import SIZE, person
 from trainables.stage import path_of
 
@@ -97,18 +96,3 @@ def test_wrong_backgrounds_are_one_line(folder: Path, backgrounds: Any, says: st
     with pytest.raises((ConfigError, PackError, ValueError), match=says) as caught:
         open_problem(load(write(folder, backgrounds=backgrounds)))
     assert "\n" not in str(caught.value)
-
-
-class Broken:
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, _: int) -> None:
-        raise PackError("packs/real: the file is missing; write the pack again")
-
-
-def test_an_error_of_a_loader_process_keeps_its_sentence() -> None:
-    with pytest.raises(PackError) as caught:
-        next(iter(DataLoader(Broken(), num_workers=1, multiprocessing_context="fork")))  # type: ignore[arg-type]
-    assert _one_line(caught.value).endswith("PackError: packs/real: the file is missing; write the pack again")
-    assert _one_line(ValueError("one\ntwo")) == "ValueError: one"
