@@ -4,12 +4,15 @@ Importing this needs numpy and pyarrow alone: what makes batches brings torch on
 and trials never load it.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from datasets.manifest import Column, Manifest, PackError
 from datasets.mix import Domain, DomainRows, Draws, Mix, Source, nested_rows, subset_count
 from datasets.pack import Pack
 from datasets.writer import write_pack
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise its import asks a server for the newest version
 
 if TYPE_CHECKING:
     from datasets.loader import Loader, eval_batches

@@ -9,13 +9,10 @@ Two things of albumentations 2.0.8 are worked around here, and tests hold them:
   pipeline's own.
 """
 
-import os
 import random
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # otherwise the import asks a server for the newest version
 
 import albumentations as A
 import cv2

@@ -13,6 +13,7 @@ from torch import Tensor
 from datasets.loader_processes import LoaderProcesses
 from datasets.mix import Domain, Mix, Source
 from datasets.pack import Value
+from datasets.translation import Translation
 
 Sample = Mapping[str, Value]
 
@@ -23,6 +24,7 @@ class Loader:
     sources      the source of each domain of the mix; digests must be the mix's (ValueError otherwise)
     augment      (sample, seed) -> arrays; a function of the two alone; picklable for loader processes
     columns      the pack's columns that `augment` gets
+    translate    makes synthetic samples look real, before `augment` sees them and with the same seed
     rank         of world_size processes; rank r gets positions r, r + n, ... of every batch (so the domains are
                  spread evenly), and together the ranks get the batch that one process gets
     """
@@ -34,6 +36,7 @@ class Loader:
         augment: Callable[[Sample, int], dict[str, np.ndarray]],
         columns: Sequence[str],
         *,
+        translate: Translation | None = None,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
@@ -58,6 +61,7 @@ class Loader:
         self.mix = mix
         self.augment = augment
         self.columns = tuple(columns)
+        self.translate = translate
         self.rank, self.world_size = rank, world_size
 
     def batch(self, step: int) -> dict[str, Tensor]:
@@ -98,10 +102,13 @@ class Loader:
         draws = self.mix.batch(step)
         mine = slice(self.rank, None, self.world_size)
         rows = zip(draws.domain[mine].tolist(), draws.row[mine].tolist(), draws.seed[mine].tolist(), strict=True)
-        samples = (
-            self.augment(self.sources[Domain(domain)].sample(row, self.columns), seed) for domain, row, seed in rows
-        )
+        samples = (self.augment(self._sample(Domain(domain), row, seed), seed) for domain, row, seed in rows)
         return draws.domain[mine], samples
+
+    def _sample(self, domain: Domain, row: int, seed: int) -> Sample:
+        """A row as `augment` gets it."""
+        sample = self.sources[domain].sample(row, self.columns)
+        return sample if self.translate is None or domain is Domain.REAL else self.translate(sample, seed)
 
 
 def eval_batches(

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from trainables.weights import Weights
+from datasets.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from datasets.weights import Weights
 from tests.trainables.test_segmentation_model import fill, reference, shapes
 from trainables.landmarks.model import Residual, StackedHourglass
 from trainables.landmarks.spec import LandmarksSpec
 from trainables.landmarks.task import Landmarks
-from trainables.weights import Weights
 
 NAMES = ["hourglass_princeton_s2_k51", "hourglass_princeton_s8_k51"]
 

@@ -10,6 +10,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from datasets import Pack, Source, write_pack
+from datasets.weights import Weights
 from tests.trainables.matting import person, scenes
 from trainables.loop import Trainer
 from trainables.matting.spec import MattingSpec
@@ -19,7 +20,6 @@ from trainables.specs import TaskSpec
 from trainables.stage import Problem, SourceFacts, Training, path_of
 from trainables.store import Store
 from trainables.task import build_task
-from trainables.weights import Weights
 
 
 def spec(**fields: Any) -> MattingSpec:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from datasets.weights import Weights
 from tests.toy import RECIPES, SPEC, TRAINING
 from trainables.recipe import Recipe
 from trainables.stage import (
@@ -28,7 +29,6 @@ from trainables.stage import (
     steps_alone,
     steps_shared,
 )
-from trainables.weights import Weights
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL, SYNTHETIC = SourceFacts("a" * 64, 24), SourceFacts("b" * 64, 40)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from datasets.weights import Weights
 from trainables.segmentation.spec import SegmentationSpec
 from trainables.segmentation.task import Segmentation
-from trainables.weights import Weights
 
 Names = dict[str, Tensor]
 

@@ -12,13 +12,13 @@ from datasets.batched import Batched
 from datasets.formats.pts import without_jaw
 from datasets.landmark_augment import landmarks_transform
 from datasets.landmarks import flip_order
+from datasets.weights import load_weights, take_weights
 from trainables.initialisation import fan_in, initialise
 from trainables.landmarks.heatmaps import decode, encode, on_heatmap, on_image
 from trainables.landmarks.metrics import LandmarksEvaluator
 from trainables.landmarks.model import StackedHourglass
 from trainables.landmarks.spec import STRIDE, LandmarksSpec
 from trainables.task import Batch, Sample
-from trainables.weights import load_weights, take_weights
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from datasets import Pack
 from datasets.compositing import COLUMNS, Scenes
+from datasets.weights import load_weights, take_weights
 from trainables.initialisation import fan_out, initialise
 from trainables.matting.augment import training_sample
 from trainables.matting.losses import base_loss, refine_loss
@@ -17,7 +18,6 @@ from trainables.matting.metrics import MattingEvaluator
 from trainables.matting.model import Matte, MattingBase, MattingRefine, RefinedMatte
 from trainables.matting.spec import MattingSpec
 from trainables.task import Batch, Sample
-from trainables.weights import load_weights, take_weights
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from datasets import Pack
 from datasets.augment import face_parsing_transform
 from datasets.batched import Batched
 from datasets.classes import IGNORE
+from datasets.weights import load_weights, take_weights
 from trainables.initialisation import fan_in, fan_out, initialise
 from trainables.segmentation.metrics import SegmentationEvaluator
 from trainables.segmentation.model import DeepLab
 from trainables.segmentation.spec import SegmentationSpec
 from trainables.task import Batch, Sample
-from trainables.weights import load_weights, take_weights
 
 log = logging.getLogger(__name__)
 
