@@ -5,11 +5,9 @@ from typing import Any
 import albumentations as A
 import numpy as np
 
-KEY = "reference"  # the argument that holds a list of one reference, as albumentations' own transforms take it
-
 
 class ReferenceTransform(A.ImageOnlyTransform):
-    """Call it with `image=` uint8 [H, W, 3] and `reference=[uint8 [H, W, 3]]`; draws nothing.
+    """Call it with `image=` uint8 [H, W, 3] and `reference=` uint8 [H, W, 3]; draws nothing.
 
     Subclasses give `translate`: (image, reference) -> float [H, W, 3] on the scale 0 to 255, which is rounded and
     clipped to uint8 here.
@@ -20,11 +18,10 @@ class ReferenceTransform(A.ImageOnlyTransform):
 
     @property
     def targets_as_params(self) -> list[str]:
-        return [KEY]
+        return ["reference"]
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
-        (reference,) = data[KEY]
-        return {"reference": reference}
+        return {"reference": data["reference"]}
 
     def apply(self, img: np.ndarray, reference: np.ndarray, **params: Any) -> np.ndarray:
         return np.clip(np.rint(self.translate(img, reference)), 0, 255).astype(np.uint8)

@@ -31,7 +31,7 @@ class Fda(_Spec):
     """
 
     method: Literal["fda"] = "fda"
-    beta: float = Field(default=0.05, gt=0, le=0.5, allow_inf_nan=False)
+    beta: float = Field(default=0.01, gt=0, le=0.5, allow_inf_nan=False)
 
 
 class Histogram(_Spec):

@@ -73,7 +73,7 @@ class Translation:
         reference = _checked(read, f"reference row {row}", self.column)
         if reference.shape != image.shape:
             reference = cv2.resize(reference, image.shape[1::-1], interpolation=cv2.INTER_AREA)
-        return {**sample, self.column: _transform(self.spec)(image=image, reference=[reference])["image"]}
+        return {**sample, self.column: _transform(self.spec)(image=image, reference=reference)["image"]}
 
     def reference_row(self, seed: int) -> int:
         """The row of `references` that a sample of this seed (0 <= seed < 2**64) is translated by: uniform in `rows`,
@@ -84,16 +84,16 @@ class Translation:
 
 @lru_cache(maxsize=4)
 def _transform(spec: TranslationSpec) -> "A.ImageOnlyTransform":
-    """The albumentations transform of a spec: call it with `image=` and `reference=[image]`; it draws nothing."""
+    """The albumentations transform of a spec: call it with `image=` and `reference=`; it draws nothing."""
     match spec:
         case Fda():
             from datasets.translation.fourier import FourierAdaptation
 
             return FourierAdaptation(spec.beta)
         case Histogram():
-            import albumentations as A
+            from datasets.translation.histogram import HistogramMatching
 
-            return A.HistogramMatching(blend_ratio=(spec.strength, spec.strength), metadata_key="reference", p=1.0)
+            return HistogramMatching(spec.strength)
         case PixelDistribution():
             from datasets.translation.pixel_distribution import PixelDistributionAdaptation
 
