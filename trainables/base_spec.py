@@ -1,5 +1,6 @@
 """BaseSpec: what the configurations of all tasks have in common."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,12 +22,14 @@ class Phase:
 class BaseSpec(BaseModel):
     """A task's configuration: frozen, torch-free, and in the key of every stage but for `evaluation_fields`.
 
-    composes    whether samples are put before backgrounds
-    pretrained  a local file of published weights to start from; its content is in the key, its path is not
+    evaluation_fields  what changes how weights are evaluated, and no weights, in pydantic's form for `exclude`:
+                       {"flip_test": True}, or {"refinement": {"mode": True}} for a field of a field
+    composes           whether samples are put before backgrounds
+    pretrained         a local file of published weights to start from; its content is in the key, its path is not
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    evaluation_fields: ClassVar[frozenset[str]] = frozenset()  # change how weights are evaluated, and no weights
+    evaluation_fields: ClassVar[Mapping[str, Any]] = {}
     composes: ClassVar[bool] = False
 
     pretrained: Weights | None = None
@@ -35,3 +38,11 @@ class BaseSpec(BaseModel):
     def phases(self) -> tuple[Phase, ...]:
         """The phases before this one, first to last."""
         return ()
+
+    def training_options(self) -> dict[str, Any]:
+        """What changes the weights, as plain values: a part of every stage's key."""
+        return self.model_dump(mode="json", exclude=dict(self.evaluation_fields))
+
+    def evaluation_options(self) -> dict[str, Any]:
+        """What changes how weights are evaluated, as plain values: a part of every evaluation's key."""
+        return self.model_dump(mode="json", include=dict(self.evaluation_fields))

@@ -229,8 +229,9 @@ class Trainer:
         return self.ranks.broadcast(found)
 
     def _evaluation_key(self, source: Source) -> str:
-        options = self.task.spec.model_dump(mode="json", include=set(self.task.spec.evaluation_fields))
-        behind = self.scenes.evaluation.digest if self.scenes else None
+        """Of all that changes what weights are measured to be on a set; of backgrounds only where they are seen."""
+        behind = self.scenes.evaluation.digest if self.scenes and self.task.composes(source.packs) else None
+        options = self.task.spec.evaluation_options()
         return digest([source.digest, behind, self.task.metric_version, options, "real"])[:16]
 
     def _evaluate(self, store: Store, run: Run, source: Source) -> Evaluation:

@@ -164,7 +164,7 @@ class Stage:
             "start": vars(self.start) if self.start else None,
             "horizon": self.horizon,
             "conversion": self.conversion,
-            "task": self.task.model_dump(mode="json", exclude=set(self.task.evaluation_fields)),
+            "task": self.task.training_options(),
             "real": vars(self.real) if self.real else None,
             "synthetic": vars(self.synthetic) if self.synthetic else None,
             "synthetic_share": self.synthetic_share,

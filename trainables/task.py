@@ -49,6 +49,9 @@ class Task(Protocol):
     def evaluation_columns(self, packs: Sequence[Pack]) -> tuple[str, ...]:
         """The columns that `prepare` gets of a set of these packs: `columns`, and what it uses where all have it."""
 
+    def composes(self, packs: Sequence[Pack]) -> bool:
+        """Whether `prepare` puts the samples of a set of these packs before backgrounds."""
+
     def check_pack(self, pack: Pack) -> None:
         """Raises ValueError, one line that names the pack and the field, when the pack cannot serve this task."""
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import TypeAdapter, ValidationError
 
-from datasets import Domain, DomainRows, Loader, Mix, Pack, Source, write_pack
+from datasets import Domain, DomainRows, Loader, LoaderProcesses, Mix, Pack, Source, write_pack
 from datasets.translation import (
     AdainImage,
     Fda,
@@ -386,9 +386,9 @@ def test_a_loader_translates_synthetic_samples_alone_in_any_process(
     mix = Mix(4, 0, domains, 0.5)
     translation = over((SPECS | {"encoded": encoded})[name], packs[0], [4, 5, 6])
     runs = []
-    for workers in (0, 1, 2):
-        loader = Loader(sources, mix, as_it_is, ("image",), translate=translation, num_workers=workers)
-        runs.append([{key: value.clone() for key, value in batch.items()} for batch in loader.batches(1, 4)])
+    for processes in (None, LoaderProcesses(1), LoaderProcesses(2)):
+        loader = Loader(sources, mix, as_it_is, ("image",), translate=translation)
+        runs.append([{key: value.clone() for key, value in batch.items()} for batch in loader.batches(1, 4, processes)])
     for step, batches in enumerate(zip(*runs, strict=True), start=1):
         draws = mix.batch(step)
         for batch in batches:

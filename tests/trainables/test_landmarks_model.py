@@ -152,4 +152,10 @@ def test_an_idle_layer_is_only_dropped_where_the_reference_has_it(tmp_path: Path
 
 
 def test_how_it_is_evaluated_is_not_in_the_key_of_a_stage() -> None:
-    assert LandmarksSpec.evaluation_fields == {"flip_test"}
+    """But for the reference's decoding, which has other targets."""
+    plain, reference_s = spec(), spec(decoding="reference")
+    for other in (spec(decoding="refined"), spec(flip_test=True)):
+        assert other.training_options() == plain.training_options()
+        assert other.evaluation_options() != plain.evaluation_options()
+    assert reference_s.training_options() != plain.training_options()
+    assert spec(decoding="reference", flip_test=True).training_options() == reference_s.training_options()

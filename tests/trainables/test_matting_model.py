@@ -150,6 +150,24 @@ def test_sampling_refines_the_cells_of_the_largest_error_and_leaves_the_rest_coa
     assert not same[where].any()
 
 
+def test_a_fixed_count_refines_the_cells_that_sampling_refines() -> None:
+    """Where an error is predicted everywhere: the same cells in the same order, and so the same matte."""
+    error = torch.rand(3, 1, 16, 24, generator=torch.Generator().manual_seed(0)) + 0.1
+    refiner = Refiner(Refinement(sample_pixels=160), hidden=8)
+    (mask, where), (sampled, found) = (refiner.select(error, fixed_count) for fixed_count in (True, False))
+    assert torch.equal(mask, sampled)
+    assert all(torch.equal(a, b) for a, b in zip(where, found, strict=True))
+    src, bgr = images(3, 64, 96)
+    model = filled(MattingRefine(refining("sampling", 16 * 10)))
+    with torch.no_grad():
+        model.get_parameter("decoder.conv4.bias")[4] = 0.5
+        one, other = model(src, bgr), model(src, bgr, fixed_count=True)
+    assert one.refined.flatten(1).sum(1).tolist() == [10, 10, 10]
+    assert torch.equal(one.refined, other.refined)
+    torch.testing.assert_close(one.alpha, other.alpha)
+    torch.testing.assert_close(one.foreground, other.foreground)
+
+
 def test_a_threshold_refines_exactly_the_cells_above_it() -> None:
     src, bgr = images(1, 64, 64)
     matte = refined("thresholding", src, bgr, threshold=0.5)
@@ -179,7 +197,7 @@ def test_normalisation_of_patches_in_training_is_that_of_the_pixels_of_each_doma
     seen: list[Tensor] = []
     refiner.conv1.register_forward_hook(lambda _, __, output: seen.append(output.detach()))
     with domains(refiner, torch.tensor([0, 1, 0, 1])):
-        refiner(x, coarse, hidden, error)
+        refiner(x, coarse, hidden, error, fixed_count=True)
     patches = seen[0].reshape(4, 6, 24, -1)  # sample, cell, channel, pixels
     used = patches[[0, 2]] if adaptation == "real_bn" else patches
     mean = used.transpose(1, 2).transpose(0, 1).flatten(1).mean(1)
@@ -188,7 +206,7 @@ def test_normalisation_of_patches_in_training_is_that_of_the_pixels_of_each_doma
 
 def test_every_parameter_learns_in_training_even_where_no_error_is_predicted() -> None:
     model = MattingRefine(refining(mode="thresholding", sample_pixels=64, threshold=0.9)).train()
-    matte = model(*images(2, 64, 64))
+    matte = model(*images(2, 64, 64), fixed_count=True)
     assert matte.refined.flatten(1).sum(1).tolist() == [4, 4]
     (matte.alpha.sum() + matte.foreground.sum() + matte.error_small.sum() + matte.alpha_small.sum()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())

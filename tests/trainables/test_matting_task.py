@@ -10,13 +10,15 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from datasets import Pack, Source, write_pack
+from datasets.compositing import Scenes
 from datasets.weights import Weights
-from tests.trainables.matting import person, scenes
+from tests.trainables.matting import person, rooms, scenes
 from trainables.loop import Trainer
 from trainables.matting.spec import MattingSpec
 from trainables.matting.task import Matting
 from trainables.recipe import Recipe
 from trainables.specs import TaskSpec
+from trainables.stage import Path as StagePath
 from trainables.stage import Problem, SourceFacts, Training, path_of
 from trainables.store import Store
 from trainables.task import build_task
@@ -181,6 +183,27 @@ def test_captured_backgrounds_are_evaluated_where_every_pack_has_them(tmp_path: 
     np.testing.assert_array_equal(composed["alpha"], prepared["alpha"])
 
 
+def test_backgrounds_are_in_an_evaluation_s_key_where_they_are_seen(tmp_path: Path) -> None:
+    """Captured pictures are evaluated once, whatever else people are put before."""
+    captured = Source([write(tmp_path / "real", [triple(0)])], Matting.columns)
+    cut = Source([write(tmp_path / "cut", [person(1)])])
+    both = Source([*captured.packs, *cut.packs], Matting.columns)
+    keys = []
+    for seed in (78, 79):
+        trainer = Trainer(
+            spec(),
+            [cut],
+            val=captured,
+            tests={},
+            store_of=lambda namespace: Store(str(tmp_path / "store"), "d"),
+            device=torch.device("cpu"),
+            scenes=Scenes(rooms(tmp_path / f"train-{seed}"), rooms(tmp_path / f"evaluation-{seed}", seed)),
+        )
+        keys.append([trainer._evaluation_key(source) for source in (captured, cut, both)])
+    assert [one == other for one, other in zip(*keys, strict=True)] == [True, False, False]
+    assert len({*keys[0], *keys[1]}) == 5
+
+
 def test_a_captured_pair_of_another_size_is_refused(tmp_path: Path) -> None:
     pack = write(tmp_path / "p", [triple(0) | {"background": np.zeros((24, 24, 3), np.uint8)}])
     with pytest.raises(ValueError, match=r"column 'background' must be uint8\[48, 48, 3\], but is uint8\[24, 24, 3\]"):
@@ -221,3 +244,63 @@ def test_the_loop_trains_both_phases_and_evaluates(tmp_path: Path, adaptation: A
     for name in ("val/mae", "val/whole/iou", "test/composites/grad", "test/composites/whole/fgr_mse"):
         assert np.isfinite(report.metrics[name]), name
     assert 0 < report.metrics["val/whole/mae"] < 1
+
+
+def trained(tmp_path: Path, store: str, refinement: dict[str, Any]) -> tuple[Trainer, StagePath]:
+    """A fork from synthetic to real people of a refining model, with the restart of its statistics, after two steps."""
+    packs = {name: tmp_path / name for name in ("real", "synthetic")}
+    for name, seed in {"real": 0, "synthetic": 9}.items():
+        if not packs[name].exists():
+            write(packs[name], [person(k + seed) for k in range(4)])
+    real, synthetic = (Source([Pack.open(path)]) for path in packs.values())
+    behind = scenes(tmp_path / store)
+    trainer = Trainer(
+        spec(phase="refine", refinement={"backbone_scale": 0.5, "sample_pixels": 160, **refinement}),
+        [real, synthetic],
+        val=real,
+        tests={},
+        store_of=lambda namespace: Store(str(tmp_path / store), f"d/{namespace}".rstrip("/")),
+        device=torch.device("cpu"),
+        scenes=behind,
+    )
+    recipe = Recipe.from_params(
+        {
+            "schedule": "finetune",
+            "adaptation": "real_bn",
+            "real_fraction": 1.0,
+            "synthetic_fraction": 1.0,
+            "pretrain.steps": 2,
+            "pretrain.lr": 0.01,
+            "lr": 0.01,
+        }
+    )
+    facts = [SourceFacts(source.digest, len(source)) for source in (real, synthetic)]
+    training = Training(batch_size=4, optimizer="adam")
+    problem = Problem(trainer.task.spec, training, *facts, rungs=(2,), backgrounds=behind.training.digest)
+    path = path_of(recipe, problem, 0)
+    list(trainer.train(path, (2,)))
+    return trainer, path
+
+
+@pytest.mark.parametrize("mode", ["thresholding", "full"])
+def test_how_cells_are_chosen_in_evaluation_changes_no_weight(tmp_path: Path, mode: str) -> None:
+    """Nor what the statistics restart from at a fork, though no cell is above the threshold."""
+    weights = []
+    for number, refinement in enumerate([{"mode": mode, "threshold": 0.999}, {"mode": "sampling"}]):
+        trainer, path = trained(tmp_path, f"store-{number}", refinement)
+        state = trainer.store_of("").load(path[-1].stage.key, 2)
+        assert state is not None
+        weights.append((path[-1].stage.key, state["model"]))
+    assert weights[0][0] == weights[1][0]
+    assert all(torch.equal(weights[0][1][name], tensor) for name, tensor in weights[1][1].items())
+
+
+def test_statistics_restart_from_a_fixed_number_of_cells(tmp_path: Path) -> None:
+    """The normalisation of the refiner sees 10 cells of each real sample, in evaluation mode too."""
+    trainer, path = trained(tmp_path, "store", {"mode": "thresholding", "threshold": 0.999})
+    model = trainer.task.build_model().eval()
+    seen: list[int] = []
+    model.get_submodule("refiner.conv1").register_forward_hook(lambda _, __, output: seen.append(len(output)))
+    for batch in trainer._restart_batches(path[-1].stage):
+        trainer.task.loss(model, batch)
+    assert sum(seen) == 4 * 10

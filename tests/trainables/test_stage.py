@@ -16,6 +16,8 @@ from pydantic import BaseModel
 
 from datasets.weights import Weights
 from tests.toy import RECIPES, SPEC, TRAINING
+from trainables.landmarks.spec import LandmarksSpec
+from trainables.matting.spec import BasePhase, MattingSpec, Refinement
 from trainables.recipe import Recipe
 from trainables.stage import (
     Checkpoint,
@@ -50,7 +52,18 @@ FULL = Stage(
     seed=0,
 )
 OPTIONAL = ("start", "horizon", "real", "synthetic", "synthetic_share", "backgrounds")
-NOT_IN_KEYS = {"task.pretrained.path", "task.flip_test"}  # where a file lies, and how the weights are evaluated
+OTHERS = [
+    LandmarksSpec(kind="landmarks", pretrained=Weights(path="w.pth", digest="d" * 64)),
+    MattingSpec(
+        kind="matting",
+        phase="refine",
+        pretrained=Weights(path="w.pth", digest="d" * 64),
+        base=BasePhase(steps=9, lr=0.1),
+        refinement=Refinement(),
+    ),
+]
+NOT_IN_KEYS = {"task.pretrained.path"}  # where a file lies
+NOT_IN_KEYS |= {"task.flip_test", "task.decoding", "task.refinement.mode", "task.refinement.threshold"}  # evaluation
 
 
 def leaves(value: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -89,6 +102,21 @@ def changed(value: Any, at: tuple[str, ...]) -> Any:
 def test_every_field_changes_the_key(at: tuple[str, ...]) -> None:
     """A field that is added and forgotten in the key is found here by reflection."""
     assert (changed(FULL, at).key == FULL.key) == (".".join(at) in NOT_IN_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("task", "at"), [(task, at) for task in OTHERS for at in leaves(task, ("task",))], ids=lambda it: str(it)[:40]
+)
+def test_every_field_of_the_other_tasks_changes_the_key(task: Any, at: tuple[str, ...]) -> None:
+    stage = replace(FULL, task=task)
+    assert (changed(stage, at).key == stage.key) == (".".join(at) in NOT_IN_KEYS)
+
+
+def test_every_option_of_evaluation_alone_is_in_the_evaluations_key() -> None:
+    for task in (FULL.task, *OTHERS):
+        for at in leaves(task):
+            if "task." + ".".join(at) in NOT_IN_KEYS - {"task.pretrained.path"}:
+                assert changed(task, at).evaluation_options() != task.evaluation_options()
 
 
 def test_reflection_reaches_all_fields() -> None:

@@ -1,6 +1,7 @@
 """The configuration of the landmark task: what changes its weights or its metrics, frozen and torch-free."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,12 +21,13 @@ class LandmarksSpec(BaseSpec):
                 have a quarter of it
     sigma       of the targets' Gaussians, in heatmap pixels
     decoding    how a heatmap becomes a point (heatmaps.py): "unbiased"; "refined", which tells a hundredth of a pixel
-                where "unbiased" tells a quarter; or "reference", the published code's, targets included
+                where "unbiased" tells a quarter; or "reference", the published code's, which alone changes the
+                weights too, by its targets
     flip_test   evaluates the mean of an image's and its mirror image's heatmaps; changes no weights
     pretrained  a local file of the published network's weights, or of this one's
     """
 
-    evaluation_fields: ClassVar[frozenset[str]] = frozenset({"flip_test"})
+    evaluation_fields: ClassVar[Mapping[str, Any]] = {"flip_test": True, "decoding": True}
 
     kind: Literal["landmarks"]
     points: Literal[51, 68] = 51
@@ -46,3 +48,8 @@ class LandmarksSpec(BaseSpec):
                 f"{self.resolution}"
             )
         return self
+
+    def training_options(self) -> dict[str, Any]:
+        """`decoding` is among them where it has targets of its own."""
+        targets = {"decoding": self.decoding} if self.decoding == "reference" else {}
+        return super().training_options() | targets

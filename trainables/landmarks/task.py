@@ -45,6 +45,9 @@ class Landmarks:
     def evaluation_columns(self, packs: Sequence[Pack]) -> tuple[str, ...]:
         return self.columns
 
+    def composes(self, packs: Sequence[Pack]) -> bool:
+        return False
+
     def check_pack(self, pack: Pack) -> None:
         """Raises ValueError unless the pack has images of the resolution, and as many landmarks as the spec, or 68."""
         side, points = self.spec.resolution, self.spec.points

@@ -132,8 +132,9 @@ class MattingRefine(MattingBase):
         self.scale = spec.refiner.backbone_scale
         self.refiner = Refiner(spec.refiner, self.hidden)
 
-    def forward(self, src: Tensor, bgr: Tensor) -> RefinedMatte:  # type: ignore[override]
-        """src, bgr float [B, 3, H, W], the picture and the background without the person."""
+    def forward(self, src: Tensor, bgr: Tensor, *, fixed_count: bool = False) -> RefinedMatte:  # type: ignore[override]
+        """src, bgr float [B, 3, H, W], the picture and the background without the person; `fixed_count` as the loss
+        wants it (refiner.py)."""
         height, width = src.shape[2:]
         if height % 4 or width % 4 or src.shape != bgr.shape:
             raise ValueError(
@@ -144,7 +145,7 @@ class MattingRefine(MattingBase):
         size = (max(1, int(height * self.scale)), max(1, int(width * self.scale)))
         small = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
         coarse, error, hidden = self.predict(small)
-        out, refined = self.refiner(images, coarse, hidden, error)
+        out, refined = self.refiner(images, coarse, hidden, error, fixed_count=fixed_count)
         return RefinedMatte(
             out[:, :1].clamp(0, 1),
             (out[:, 1:] + src).clamp(0, 1),

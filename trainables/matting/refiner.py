@@ -19,10 +19,10 @@ HALF_MARGIN, FULL_MARGIN = 3, 2  # pixels around a cell that its patch has
 class Refiner(nn.Module):
     """Refines a coarse prediction; `hidden` is the number of the base network's hidden channels.
 
-    In evaluation the cells are those of the spec's mode, and where "sampling" or "thresholding" chooses, a cell of no
-    predicted error is never refined. While it trains, every sample refines the same number of cells, those of its
-    largest error: so no parameter is ever without a gradient, and every normalisation sees [B, ...] and can tell one
-    sample from another.
+    Evaluation refines the cells of the spec's mode, and where "sampling" or "thresholding" chooses, a cell of no
+    predicted error is never refined. The loss wants a `fixed_count`: every sample refines the same number of cells,
+    those of its largest error. So no parameter is ever without a gradient, no normalisation without statistics, each
+    sees [B, ...] and can tell one sample from another, and no device is waited for.
     """
 
     def __init__(self, spec: Refinement, hidden: int) -> None:
@@ -37,7 +37,9 @@ class Refiner(nn.Module):
         self.conv4 = nn.Conv2d(12, 4, 3)
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, images: Tensor, coarse: Tensor, hidden: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, images: Tensor, coarse: Tensor, hidden: Tensor, error: Tensor, *, fixed_count: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Alpha and foreground residual [B, 4, H, W], not clamped, and the refined cells [B, 1, H/4, W/4], 0 or 1.
 
         images  [B, 6, H, W], picture and background; H and W multiples of 4
@@ -52,13 +54,12 @@ class Refiner(nn.Module):
         half = F.pad(half, [HALF_MARGIN] * 4)
         full = F.pad(images, [FULL_MARGIN] * 4)
         cells = (height // CELL, width // CELL)
-        if self.spec.mode == "full":
+        if self.spec.mode == "full" and not fixed_count:
             x = self._half(half, 1)
             x = F.interpolate(x, size=full.shape[2:], mode="nearest")
             return self._full(torch.cat([x, full], dim=1), 1), images.new_ones(len(images), 1, *cells)
-        refined = self.select(_resize(error, *cells))
-        per_sample = self._count(*cells) if self.training else 0  # 0: samples may differ, nothing is normalised by them
-        where = refined[:, 0].nonzero(as_tuple=True)
+        refined, where = self.select(_resize(error, *cells), fixed_count)
+        per_sample = self._count(*cells) if fixed_count else 0  # 0: samples may differ, nothing is normalised by them
         out = _resize(coarse, height, width)
         if not len(where[0]):
             return out, refined
@@ -68,16 +69,21 @@ class Refiner(nn.Module):
         return _replace(out, x, where), refined
 
     @torch.no_grad()
-    def select(self, error: Tensor) -> Tensor:
-        """The cells to refine, 0 or 1 in the dtype of `error` [B, 1, H/4, W/4]."""
-        if self.spec.mode == "thresholding" and not self.training:
-            return (error > self.spec.threshold).to(error.dtype)
-        flat = error.flatten(1)
+    def select(self, error: Tensor, fixed_count: bool) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The cells to refine, 0 or 1 in the dtype of `error` [B, 1, H/4, W/4], and where they are: sample, row and
+        column, int64 [N] each, in that order."""
+        if self.spec.mode == "thresholding" and not fixed_count:
+            refined = (error > self.spec.threshold).to(error.dtype)
+            return refined, refined[:, 0].nonzero(as_tuple=True)
+        flat, columns = error.flatten(1), error.shape[3]
         largest = flat.topk(self._count(*error.shape[2:]), dim=1, sorted=False).indices
-        chosen = torch.zeros_like(flat).scatter_(1, largest, 1.0)
-        if not self.training:
-            chosen *= flat > 0
-        return chosen.reshape(error.shape)
+        refined = torch.zeros_like(flat).scatter_(1, largest, 1.0)
+        if fixed_count:
+            largest, samples = largest.sort(1).values, torch.arange(len(flat), device=flat.device)
+            where = (samples[:, None].expand_as(largest), largest // columns, largest % columns)
+            return refined.reshape(error.shape), tuple(one.flatten() for one in where)
+        refined = (refined * (flat > 0)).reshape(error.shape)
+        return refined, refined[:, 0].nonzero(as_tuple=True)
 
     def _count(self, rows: int, columns: int) -> int:
         return min(self.spec.sample_pixels // CELL**2, rows * columns)

@@ -1,5 +1,6 @@
 """The configuration of the background-matting task: what changes its weights, frozen and torch-free."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -21,8 +22,8 @@ class Refinement(BaseModel):
 
     backbone_scale  side of the images that the base network sees over the whole one's; at most 1/2
     mode            which cells of 4x4 pixels are refined in evaluation: "sampling" those of the largest predicted
-                    error, "thresholding" those above a threshold, "full" all. Training samples, but for "full"
-    sample_pixels   refined pixels of an image in "sampling" and in training, 16 a cell; no more than it has
+                    error, "thresholding" those above a threshold, "full" all. Training always samples
+    sample_pixels   refined pixels of an image in training and in "sampling", 16 a cell; no more than it has
     threshold       of "thresholding", on the predicted error in [0, 1]
     """
 
@@ -45,6 +46,7 @@ class MattingSpec(BaseSpec):
     pretrained  a local file of published weights: a BackgroundMattingV2, a DeepLabv3 of VainF's, or a backbone
     """
 
+    evaluation_fields: ClassVar[Mapping[str, Any]] = {"refinement": {"mode": True, "threshold": True}}
     composes: ClassVar[bool] = True
 
     kind: Literal["matting"]

@@ -65,7 +65,10 @@ class Matting:
 
     def evaluation_columns(self, packs: Sequence[Pack]) -> tuple[str, ...]:
         """Where every pack has CAPTURED too, the real picture and background are evaluated, else fixed composites."""
-        return COLUMNS + CAPTURED if all(set(CAPTURED) <= set(pack.columns) for pack in packs) else COLUMNS
+        return COLUMNS if self.composes(packs) else COLUMNS + CAPTURED
+
+    def composes(self, packs: Sequence[Pack]) -> bool:
+        return not all(set(CAPTURED) <= set(pack.columns) for pack in packs)
 
     def check_pack(self, pack: Pack) -> None:
         """Raises ValueError unless foreground and alpha are there, and they and a captured pair uint8 of this size."""
@@ -132,12 +135,14 @@ class Matting:
         return self.scenes.training.fixed(sample, FIXED_SEED)
 
     def predict(self, model: nn.Module, batch: Batch) -> Matte | RefinedMatte:
-        """What a model makes of a batch."""
+        """What a model makes of a batch, as it is evaluated."""
         return model(_planes(batch["src"]), _planes(batch["bgr"]))
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """The terms of losses.py for the spec's phase."""
-        matte = self.predict(model, batch)
+        """The terms of losses.py for the spec's phase. The refiner refines a fixed number of cells of every sample,
+        whatever the spec's mode and the model's are: `mode` and `threshold` are of evaluation alone."""
+        options = {"fixed_count": True} if self.spec.phase == "refine" else {}
+        matte: Matte | RefinedMatte = model(_planes(batch["src"]), _planes(batch["bgr"]), **options)
         alpha, foreground = _planes(batch["alpha"][..., None]), _planes(batch["foreground"])
         with torch.autocast(alpha.device.type, enabled=False):
             if isinstance(matte, RefinedMatte):

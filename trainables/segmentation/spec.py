@@ -1,6 +1,7 @@
 """The configuration of the face-parsing task: what changes its weights or its metrics, frozen and torch-free."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -37,7 +38,7 @@ class SegmentationSpec(BaseSpec):
     flip_test      evaluates the mean of an image's and its mirror image's logits; changes no weights
     """
 
-    evaluation_fields: ClassVar[frozenset[str]] = frozenset({"flip_test"})
+    evaluation_fields: ClassVar[Mapping[str, Any]] = {"flip_test": True}
 
     kind: Literal["segmentation"]
     backbone: Backbone = "drn_d_22"

@@ -54,6 +54,9 @@ class Segmentation:
     def evaluation_columns(self, packs: Sequence[Pack]) -> tuple[str, ...]:
         return self.columns
 
+    def composes(self, packs: Sequence[Pack]) -> bool:
+        return False
+
     def check_pack(self, pack: Pack) -> None:
         """Raises ValueError unless the pack has both columns as uint8 at the resolution, and no other class names."""
         side = self.spec.resolution
