@@ -2,14 +2,16 @@
 
 Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks" (CVPR 2018), table 2. torchvision is not a
 dependency (it does not load beside a CPU build of torch), so the network is written here. The variant that DeepLabv3+'s
-reference has, with another padding and other keys, is in segmentation/mobilenet.py.
+reference has, with another padding and other keys, is in segmentation/mobilenet.py and made of the same STAGES.
 """
 
 from torch import Tensor, nn
 
-# Expansion, channels, blocks, stride of the first block: features.1 to features.17.
+# Expansion, channels, blocks, stride of the first block: features.1 to features.17, after a 3x3 convolution to 32
+# channels at stride 2.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 TAKEN = (1, 3, 6, 17)  # the features that end a resolution: 1/2, 1/4, 1/8 and the last
+OUTPUT_STRIDE = 16
 
 
 def divisible(channels: float) -> int:
@@ -49,23 +51,21 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """The features of an image at 1/2, 1/4, 1/8 and 1/`output_stride` of its sides (rounded up).
+    """The features of an image at 1/2, 1/4, 1/8 and 1/16 of its sides (rounded up).
 
-    `width` multiplies every channel count (`divisible`). Where the output stride is reached, the strides that are left
-    become 1 and the blocks after each of them are dilated in its place; the block that had the stride is not.
-    Input float [B, in_channels, H, W]; returns maps of `channels` channels. Raises ValueError for other output strides.
+    `width` multiplies every channel count (`divisible`). The stride that would make it 1/32 is 1, and the blocks after
+    it are dilated in its place; the block that had the stride is not.
+    Input float [B, in_channels, H, W]; returns maps of `channels` channels.
     """
 
-    def __init__(self, in_channels: int = 3, width: float = 1.0, output_stride: int = 16) -> None:
+    def __init__(self, in_channels: int = 3, width: float = 1.0) -> None:
         super().__init__()
-        if output_stride not in (16, 32):
-            raise ValueError(f"output_stride must be 16 or 32, but got {output_stride}")
         last = divisible(32 * width)
         layers: list[nn.Module] = [convolution(in_channels, last, 3, stride=2)]
         widths, stride, dilation = [last], 2, 1
         for expansion, channels, blocks, first_stride in STAGES:
             spread = dilation
-            if stride * first_stride > output_stride:
+            if stride * first_stride > OUTPUT_STRIDE:
                 dilation, first_stride = dilation * first_stride, 1
             stride *= first_stride
             for i in range(blocks):

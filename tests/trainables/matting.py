@@ -1,34 +1,13 @@
-"""What the tests of background matting share: the reference's files, small people and the rooms they stand in."""
+"""What the tests of background matting share: small people and the rooms they stand in."""
 
-import importlib.util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pytest
 
 from datasets import Pack, write_pack
 from datasets.compositing import Backgrounds, Compositor, Scenes
 
-SHARED = Path(__file__).parents[3] / "shared"
 SIZE = 48
-
-
-def reference(path: str) -> Path:
-    """A file of the references, or a visible skip."""
-    if not (SHARED / "reference" / path).exists():
-        pytest.skip(f"no reference file {path} beside the repository")
-    return SHARED / "reference" / path
-
-
-def fill() -> Any:
-    """The references' rules for weights, inputs and comparisons."""
-    spec = importlib.util.spec_from_file_location("fill", reference("parity/fill.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def person(seed: int = 0, size: int = SIZE) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.weights import Weights
-from tests.trainables.test_segmentation_model import fill, reference, shapes
+from tests.trainables.references import fill, reference, shapes
 from trainables.landmarks.model import Residual, StackedHourglass
 from trainables.landmarks.spec import LandmarksSpec
 from trainables.landmarks.task import Landmarks

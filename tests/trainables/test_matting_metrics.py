@@ -9,7 +9,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from tests.trainables.matting import person, reference
+from tests.trainables.matting import person
+from tests.trainables.references import reference
 from trainables.matting.metrics import NAMES, MattingEvaluator, boundary, connectivity, errors, gradient
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.trainables.matting import fill, reference
+from tests.trainables.references import fill, reference, shapes
 from trainables.adaptation import adapt, domains
 from trainables.matting.model import MattingBase, MattingRefine, RefinedMatte
 from trainables.matting.refiner import Refiner
@@ -43,7 +43,7 @@ def filled(model: nn.Module) -> nn.Module:
 def test_the_reference_s_keys_and_shapes_in_order(phase: str, backbone: str) -> None:
     model = (MattingBase if phase == "base" else MattingRefine)(spec(phase=phase, backbone=backbone))
     keys = json.loads(reference(f"keys/bgmv2_{phase}_{backbone.replace('_', '')}.json").read_text())
-    assert [(name, list(t.shape)) for name, t in model.state_dict().items()] == list(keys.items())
+    assert list(shapes(model).items()) == list(keys.items())
 
 
 @pytest.mark.parametrize(
@@ -241,16 +241,10 @@ def test_widths_are_rounded_as_published() -> None:
     assert [divisible(c * 0.35) for c in (32, 16, 24, 64, 96, 160, 320)] == [16, 8, 8, 24, 32, 56, 112]
 
 
-def test_mobilenet_has_strides_and_dilations_of_its_output_stride() -> None:
-    def table(output_stride: int) -> list[tuple[int, int]]:
-        convs = [m for m in MobileNetV2(output_stride=output_stride).modules() if isinstance(m, nn.Conv2d)]
-        return [(m.stride[0], m.dilation[0]) for m in convs if m.groups > 1]
-
-    plain = [(s, 1) for s in (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)]
-    assert table(32) == plain
-    assert table(16) == [*plain[:13], (1, 1), (1, 2), (1, 2), (1, 2)]
-    with pytest.raises(ValueError, match=r"^output_stride must be 16 or 32, but got 8$"):
-        MobileNetV2(output_stride=8)
+def test_mobilenet_s_last_stride_is_a_dilation() -> None:
+    convs = [m for m in MobileNetV2().modules() if isinstance(m, nn.Conv2d) and m.groups > 1]
+    assert [m.stride[0] for m in convs] == [1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]
+    assert [m.dilation[0] for m in convs] == [1] * 14 + [2] * 3
 
 
 def test_a_resnet_s_last_level_is_dilated_where_it_had_a_stride() -> None:

@@ -1,41 +1,18 @@
 """The network against the references' recorded numbers and key lists."""
 
-import importlib.util
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.trainables.references import fill, reference, shapes
 from trainables.initialisation import fan_in, fan_out, initialise
 from trainables.segmentation.drn import DRN
 from trainables.segmentation.mobilenet import MobileNetV2
 from trainables.segmentation.model import DeepLab
 from trainables.segmentation.spec import SegmentationSpec
 from trainables.segmentation.task import Segmentation
-
-REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
-
-
-def reference(path: str) -> Path:
-    if not (REFERENCE / path).exists():
-        pytest.skip(f"no reference file {path} beside the repository")
-    return REFERENCE / path
-
-
-def shapes(model: nn.Module) -> dict[str, list[int]]:
-    return {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-
-
-def fill() -> Any:
-    spec = importlib.util.spec_from_file_location("fill", reference("parity/fill.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("double", [False, True])

@@ -7,10 +7,9 @@ its input once, before the expansion, whose normalisation makes the border non-z
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.mobilenet import STAGES
 from trainables.segmentation.drn import scaled
 
-# Expansion, output channels, blocks and stride of each group, after a 3x3 convolution to 32 channels at stride 2.
-GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 LOW_LEVEL = 3  # the last of `features` at a quarter of the input's resolution
 
 
@@ -51,7 +50,7 @@ class MobileNetV2(nn.Module):
             )
         )
         reached, dilation = 2, 1
-        for expansion, channels, count, wanted in GROUPS:
+        for expansion, channels, count, wanted in STAGES:
             out = scaled(channels, width)
             stride = wanted if reached < output_stride else 1
             for i in range(count):
@@ -63,7 +62,7 @@ class MobileNetV2(nn.Module):
             dilation *= wanted // stride
         self.output_stride = output_stride
         self.out_channels = at
-        self.low_level_channels = scaled(GROUPS[1][1], width)
+        self.low_level_channels = scaled(STAGES[1][1], width)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         low_level = self.features[: LOW_LEVEL + 1](x)
