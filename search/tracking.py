@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from datasets.uri import redacted
-from search.mlflow_writer import TrackingError, Writer, brief
+from search.mlflow_calls import TrackingError, brief
+from search.mlflow_writer import Writer
 from search.spool import Spool
 from trainables.recipe import Recipe
 

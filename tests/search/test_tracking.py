@@ -23,7 +23,7 @@ from mlflow.entities import Run
 
 from analysis import load
 from search import tracking
-from search.mlflow_writer import TrackingError
+from search.mlflow_calls import TrackingError
 from search.spool import Spool
 from search.tracking import DatasetFact, Tracker, default_uri
 from trainables.recipe import Pretrain, Recipe
@@ -415,7 +415,7 @@ def test_a_locked_database_is_waited_out(results: Path, caplog: pytest.LogCaptur
 
     tracker = connected(results)
     begin(tracker)
-    client, calls = tracker._writer._client, []
+    client, calls = tracker._writer._calls.client, []
     log_batch = client.log_batch
 
     def locked_once(
@@ -443,7 +443,7 @@ def test_what_an_outage_left_at_the_end_is_sent_by_the_next_process(results: Pat
     def away(*args: object, **kwargs: object) -> None:
         raise ConnectionError("refused")
 
-    tracker._writer._client.log_batch = away
+    tracker._writer._calls.client.log_batch = away
     log_trial(tracker, REAL, 0, 0, [0.25, 0.5])
     assert not tracker.finish("finished", timeout=0.5)
     assert (results / "spool.jsonl").stat().st_size > 0
@@ -484,7 +484,7 @@ def test_flush_in_an_outage_gives_up_in_time_and_sending_goes_on(
     tracker = connected(results)
     begin(tracker)
     assert tracker.flush()
-    client, log_batch = tracker._writer._client, tracker._writer._client.log_batch
+    client, log_batch = tracker._writer._calls.client, tracker._writer._calls.client.log_batch
 
     def away(*args: object, **kwargs: object) -> None:
         raise ConnectionError("refused")
