@@ -139,7 +139,7 @@ class Stage:
     start       the checkpoint it forks from; None starts from the seed's initial weights
     horizon     its length where the learning rate falls towards its end; None where every length is a prefix of longer
     conversion  what the fork does to the weights: "real_bn" restarts the normalisation statistics by a seeded pass
-                over the real subset (DESIGN 4, rule 5); "none" takes them as they are
+                over the real subset; "none" takes them as they are
     backgrounds of composites: `Compositor.digest`; None for tasks without
     adaptation  of the model while it trains; "none" wherever a stage sees one domain
     synthetic_share  of each batch, in (0, 1); None where the stage reads one domain

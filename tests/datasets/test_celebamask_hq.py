@@ -12,7 +12,7 @@ from datasets import formats
 REAL = Path(__file__).parents[3] / "shared" / "data" / "celebamask_hq"
 OFFICIAL = ["skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear", "mouth", "u_lip", "l_lip"]
 OFFICIAL += ["hair", "hat", "ear_r", "neck_l", "neck", "cloth"]
-# The nine classes of each official class, written down apart from the adapter's table (METHODS 2.3).
+# The nine classes of each official class, written down apart from the adapter's table.
 NINE = [0, 1, 4, 0, 3, 2, 1, 1, 1, 1, 6, 5, 7, 8, 0, 0, 0, 0, 0]
 
 

@@ -93,7 +93,7 @@ def only(folder, **options):
     return sample
 
 
-NAMES = {  # METHODS 2.3, apart from the table
+NAMES = {  # each segment's common class, written down apart from the table
     "background": "background clothing body neck shoulders headwear headphones mask glasses glasses_frame glasses_lens "
     "torso_mid_left arm_upper_right hand_left finger3_mid_top_right nails_left leg_lower_left foot_right",
     "skin": "forehead brow eyebrow_left temples cheek_right chin jaw jowl smile_line mouth eyes eyelid eyelid_left "

@@ -12,7 +12,7 @@ from datasets.packing import pack_data_set
 from datasets.segments import SEGMENTS
 
 read = partial(formats.read, "face_api_v2", size=16)
-# Segments with ids of one image's own, and their common classes (METHODS 2.3).
+# Segments with ids of one image's own, and their common classes, written down apart from the table.
 NAMES = {"background": 0, "eye_right": 700, "eye_left": 7, "nose": 31, "cheek_left": 2, "hair": 90, "mouthbag": 41}
 NINE = {0: 0, 700: 2, 7: 3, 31: 4, 2: 1, 90: 8, 41: 6}
 

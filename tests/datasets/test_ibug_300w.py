@@ -55,7 +55,7 @@ def release(tmp_path: Path) -> Path:
     return tmp_path / "release"
 
 
-# What each split is of, written down apart from the adapter (METHODS 4.2).
+# What each split is of, written down apart from the adapter: the folders of 300-W (Sagonas et al. 2013).
 SPLITS = {
     "train": ["afw", "helen/trainset", "lfpw/trainset"],
     "test": ["01_Indoor", "02_Outdoor"],

@@ -17,7 +17,7 @@ from .test_ibug_300w import REAL, face, read
 
 CPU = torch.device("cpu")
 
-# METHODS 4.2, from the reference's code.
+# The mirror of iBUG's 51 points as HRNet-Facial-Landmark-Detection pairs its 68, written down apart from the code's.
 FLIP_51 = [
     *[9, 8, 7, 6, 5, 4, 3, 2, 1, 0, 10, 11, 12, 13, 18, 17, 16, 15, 14, 28, 27, 26, 25, 30, 29, 22, 21, 20, 19, 24, 23],
     *[37, 36, 35, 34, 33, 32, 31, 42, 41, 40, 39, 38, 47, 46, 45, 44, 43, 50, 49, 48],

@@ -28,7 +28,8 @@ def write_hdr(path: Path, image: np.ndarray) -> Path:
 
 @pytest.mark.parametrize(("yaw", "pitch", "fov"), [(0, 0, 60), (180, 0, 45), (-77, 25, 90), (300, -40, 20)])
 def test_crop_is_the_ray_formula(yaw: float, pitch: float, fov: float) -> None:
-    """METHODS 6 in matrices: ray (x, -y, f), Ry(yaw) Rx(pitch), lon = atan2(dx, dz), bilinear at half-pixel centres."""
+    """As py360convert's `e2p`, in matrices: ray (x, -y, f), Ry(yaw) Rx(pitch), lon = atan2(dx, dz), bilinear at
+    half-pixel centres."""
     size, (h, w) = 24, (32, 64)
     pixels = rng(1).uniform(0, 1, (h, w, 3)).astype(np.float32)
     crop = Panorama.of(pixels).crop(yaw, pitch, fov, size)

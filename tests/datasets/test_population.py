@@ -149,7 +149,8 @@ def test_studio_has_the_modest_shares_of_accessories(drawn: Any) -> None:
 
 
 def test_the_landmark_study_is_the_whitepapers(drawn: Any) -> None:
-    """METHODS.md, 4: 10% clear glasses, 60% expressions of 0.7 to 1, 20% of 0.1 to 0.3, at most 45 degrees."""
+    """Synthesis AI, "Synthetic Data Case Studies: It Just Works" (2021): 10% clear glasses, 60% expressions of 0.7 to
+    1, 20% of 0.1 to 0.3, at most 45 degrees."""
     people = drawn["landmark_study"]
     glasses = Counter(person.accessories.glasses for person in people)
     assert is_share(glasses["clear"], 0.1)

@@ -25,7 +25,8 @@ def errors(written: Decoding, read: Decoding, sigma: float = 1.0) -> torch.Tenso
     return decode(maps, read).double() - truth
 
 
-# METHODS 4.1, measured with the reference's own code: mean and root mean square, in heatmap pixels of one axis.
+# Measured with princeton-vl/pytorch_stacked_hourglass's own code: mean and root mean square, in heatmap pixels of one
+# axis.
 @pytest.mark.parametrize(
     ("written", "read", "mean", "rms"),
     [

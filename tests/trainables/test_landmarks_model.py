@@ -44,7 +44,7 @@ def test_keys_and_shapes_are_the_reference_s(name: str) -> None:
     model.load_state_dict({key: torch.zeros(shape) for key, shape in keys.items()}, strict=True)
 
 
-# METHODS 4.1: all parameters of the reference at 51 points, and those of them that its forward pass does not use.
+# All parameters of princeton-vl/pytorch_stacked_hourglass at 51 points, and those that its forward pass does not use.
 @pytest.mark.parametrize(
     ("stacks", "total", "idle"),
     [(1, 4_373_043, 937_600), (2, 8_456_038, 1_858_688), (4, 16_622_028, 3_700_864), (8, 32_954_008, 7_385_216)],

@@ -42,7 +42,7 @@ def test_a_drn_reproduces_every_stage_of_the_reference(name: str, double: bool) 
     assert (low_level.numpy() == got["layer3"]).all()
 
 
-# With the 1000-way classifier, as the reference counts them (METHODS 1.1).
+# With the 1000-way classifier, as fyu/drn's modules count them.
 PARAMETERS = {
     "drn_c_26": 21_126_584,
     "drn_c_42": 31_234_744,

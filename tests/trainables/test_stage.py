@@ -1,4 +1,4 @@
-"""A stage's key holds exactly what changes its weights, and a recipe's path is what the design says it is."""
+"""A stage's key holds exactly what changes its weights, and a recipe's path is what `path_of` promises."""
 
 import dataclasses
 import itertools
