@@ -8,7 +8,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from datasets.manifest import Column, Manifest, PackError
-from datasets.mix import Domain, DomainRows, Draws, Mix, Source, nested_rows, subset_count
+from datasets.mix import Blocks, Domain, DomainRows, Draws, Mix, Source, nested_rows, subset_count
 from datasets.pack import Pack
 from datasets.writer import write_pack
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from datasets.loader_processes import LoaderProcesses
 
 __all__ = [
+    "Blocks",
     "Column",
     "Domain",
     "DomainRows",

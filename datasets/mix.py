@@ -127,6 +127,31 @@ class Draws:
     seed: np.ndarray
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """Synthetic shares in [0, 1] of the equal blocks of a run of `steps` batches, in turn; the last one goes on.
+
+    Block k of n begins at batch k * steps // n.
+    """
+
+    shares: tuple[float, ...]
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.shares) <= self.steps or not all(0 <= share <= 1 for share in self.shares):
+            raise ValueError(
+                f"blocks must be shares in [0, 1], at most one a batch, but got {list(self.shares)} for {self.steps}"
+            )
+
+    def batches(self, step: int) -> Fraction:
+        """The sum of the shares of the first `step` batches, exactly."""
+        n = len(self.shares)
+        starts = [k * self.steps // n for k in range(n)]
+        ends = [min(step, end) for end in (*starts[1:], step)]
+        spans = (max(0, end - start) for start, end in zip(starts, ends, strict=True))
+        return sum((span * _exact(share) for span, share in zip(spans, self.shares, strict=True)), Fraction())
+
+
 class Mix:
     """A deterministic sequence of batches, from one domain or two.
 
@@ -145,13 +170,21 @@ class Mix:
     **Pairing.** A draw's augmentation seed is a digest of (seed, source digest, domain, j), so that the j-th real
     draw is augmented in the same way whatever the share, the batch size or the learning rate.
 
+    **A share that changes.** `Blocks` give the share of each part of a run. The count of synthetic samples after s
+    batches is then the floor of the sum of B * share over them: as exact, across blocks too.
+
     Within a batch the real rows come first, then the synthetic.
     """
 
     def __init__(
-        self, batch_size: int, seed: int, domains: Sequence[DomainRows], synthetic_share: float | None = None
+        self,
+        batch_size: int,
+        seed: int,
+        domains: Sequence[DomainRows],
+        synthetic_share: "float | Blocks | None" = None,
     ) -> None:
-        """Raises ValueError unless there is one domain and no share, or both domains and a share in (0, 1)."""
+        """Raises ValueError unless there is one domain and no share, or both domains and a share in (0, 1) or blocks
+        of shares in [0, 1]."""
         if batch_size < 1:
             raise ValueError(f"`batch_size >= 1` must hold, but got {batch_size}")
         given = [domain.domain for domain in domains]
@@ -162,21 +195,20 @@ class Mix:
         self.batch_size = batch_size
         self.seed = seed
         self.domains = tuple(sorted(domains, key=lambda domain: domain.domain))
-        self._share = Fraction(int(given == [Domain.SYNTHETIC]))
-        if synthetic_share is not None:
-            if not 0 < synthetic_share < 1:
-                raise ValueError(f"`0 < synthetic_share < 1` must hold, but got {synthetic_share}")
-            self._share = _exact(synthetic_share)
+        if isinstance(synthetic_share, float) and not 0 < synthetic_share < 1:
+            raise ValueError(f"`0 < synthetic_share < 1` must hold, but got {synthetic_share}")
+        share = float(given == [Domain.SYNTHETIC]) if synthetic_share is None else synthetic_share
+        self._blocks = share if isinstance(share, Blocks) else Blocks((share,), 1)
 
     def batch(self, step: int) -> Draws:
         """The draws of batch `step` >= 0."""
         if step < 0:
             raise ValueError(f"`step >= 0` must hold, but got {step}")
         first = step * self.batch_size
-        synthetic = floor(first * self._share), floor((first + self.batch_size) * self._share)
+        synthetic = tuple(floor(self.batch_size * self._blocks.batches(s)) for s in (step, step + 1))
         spans = {
             Domain.REAL: (first - synthetic[0], first + self.batch_size - synthetic[1]),
-            Domain.SYNTHETIC: synthetic,
+            Domain.SYNTHETIC: (synthetic[0], synthetic[1]),
         }
         draws = [(domain, *spans[domain.domain]) for domain in self.domains]
         draws = [(domain, start, stop) for domain, start, stop in draws if start < stop]  # a domain may have none

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from search.job import Failed, Job, Measured, Outcome, Ticket, Unknown
-from trainables.stage import Leg, Problem
+from trainables.path import Leg
+from trainables.problem import Problem
 
 
 @dataclass

@@ -22,7 +22,7 @@ from search.scheduler import EndWhen, LedgerScheduler
 from search.slots import SlotJob, SlotPool, slot_count
 from search.trial import RecipeTrial
 from search.view import View
-from trainables.stage import path_of, steps_alone
+from trainables.path import path_of, steps_alone
 
 SLOT_CLOSE_S = 60.0  # how long slots may take to write their last checkpoint
 HEAD = {"node:__internal_head__": 0.0001}  # driver-side actors stay on the head and hold nothing that a slot needs

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from trainables.path import Path, path_of
+from trainables.problem import Problem
 from trainables.recipe import Recipe
-from trainables.stage import Path, Problem, path_of
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from datasets.mix import rarest
 from search.config import SearchConfig
 from search.problem import Opened
 from search.study import num_recipes
+from trainables.path import Path, path_of, steps_alone, steps_shared
 from trainables.recipe import Recipe
-from trainables.stage import Path, path_of, steps_alone, steps_shared
 
 WARM_STEPS, MEASURED_STEPS = 2, 6
 

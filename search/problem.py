@@ -8,8 +8,8 @@ from datasets.compositing import Compositor, Scenes
 from datasets.uri import is_uri
 from search.config import DataConfig, SearchConfig, trains
 from search.tracking import DatasetFact
+from trainables.problem import Problem, SourceFacts
 from trainables.recipe import DOMAINS, DomainName, Recipe, reads
-from trainables.stage import Problem, SourceFacts
 
 
 @dataclass(frozen=True)

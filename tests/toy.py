@@ -7,9 +7,10 @@ import torch
 
 from datasets import Pack, Source
 from trainables.loop import Trainer
+from trainables.problem import Problem, SourceFacts
 from trainables.recipe import Recipe
 from trainables.segmentation.spec import SegmentationSpec
-from trainables.stage import Problem, SourceFacts, Training
+from trainables.stage import Training
 from trainables.store import Store
 
 SPEC = SegmentationSpec(kind="segmentation", width=0.0625, resolution=32, aspp_rates=(1, 2, 3))

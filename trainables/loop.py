@@ -16,10 +16,11 @@ import torch
 from datasets import Domain, DomainRows, Loader, LoaderProcesses, Mix, PackError, Source, eval_batches, nested_rows
 from datasets.compositing import Scenes
 from trainables.adaptation import restart_real_statistics
+from trainables.path import Leg, Path
 from trainables.ranks import Ranks
 from trainables.recipe import digest
 from trainables.run import Run
-from trainables.stage import Leg, Path, Rows, Stage
+from trainables.stage import Rows, Stage
 from trainables.store import Evaluation, Store, StoreError
 from trainables.task import Batch, Task, build_task
 

@@ -49,9 +49,11 @@ def train_and_test(renders: "Source", photographs: "Source", given: argparse.Nam
 
     from trainables.loop import Trainer
     from trainables.numerics import set_deterministic
+    from trainables.path import path_of
+    from trainables.problem import Problem, SourceFacts
     from trainables.recipe import Recipe
     from trainables.segmentation.spec import SegmentationSpec
-    from trainables.stage import Problem, SourceFacts, Training, path_of
+    from trainables.stage import Training
     from trainables.store import Store
 
     set_deterministic(given.threads)

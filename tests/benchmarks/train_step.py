@@ -115,7 +115,8 @@ class Ours:
     def __init__(self, spec: Any, folder: Path, batch_size: int, device: torch.device, scenes: Any) -> None:
         from datasets import Pack, Source
         from trainables.loop import Trainer
-        from trainables.stage import Problem, SourceFacts, Training
+        from trainables.problem import Problem, SourceFacts
+        from trainables.stage import Training
         from trainables.store import Store
 
         source, val = (Source([Pack.open(folder / name)]) for name in ("train", "val"))
@@ -130,8 +131,8 @@ class Ours:
         self.device, self.done = device, 0
 
     def turn(self, steps: int) -> float:
+        from trainables.path import path_of
         from trainables.recipe import Recipe
-        from trainables.stage import path_of
 
         self.done += steps
         path = path_of(Recipe(schedule="real_only", real_fraction=1.0, lr=1e-3), self.problem(self.done), 0)

@@ -12,7 +12,7 @@ from search.config import ConfigError, load
 from search.problem import open_problem
 from search.slots import SlotJob, make_trainer
 from tests.trainables.matting import SIZE, person
-from trainables.stage import path_of
+from trainables.path import path_of
 
 MATTING: dict[str, Any] = {
     "name": "toy-matting",

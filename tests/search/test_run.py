@@ -23,8 +23,8 @@ from search.run import Result, run
 from search.tracking import default_uri
 from tests.toy import RUNGS, toy_problem, toy_search, toy_trainer
 from trainables.numerics import set_deterministic
+from trainables.path import path_of, steps_alone, steps_shared
 from trainables.recipe import Recipe
-from trainables.stage import path_of, steps_alone, steps_shared
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (0, 1)

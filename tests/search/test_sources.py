@@ -22,8 +22,8 @@ from search.study import asked_trials, num_recipes, open_study
 from tests.conftest import toy_face
 from tests.toy import RUNGS, toy_search, toy_trainer
 from trainables.numerics import set_deterministic
+from trainables.path import path_of
 from trainables.recipe import Recipe
-from trainables.stage import path_of
 
 AXIS = "real_source: [original, refined, [refined, original]]"
 

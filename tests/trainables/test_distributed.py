@@ -14,11 +14,11 @@ from datasets import eval_batches
 from tests.toy import RECIPES, RUNGS, toy_problem, toy_sources, toy_trainer
 from trainables.loop import Interrupted, Trainer
 from trainables.numerics import set_deterministic
+from trainables.path import Path as StagePath
+from trainables.path import path_of
 from trainables.ranks import Ranks
 from trainables.recipe import Recipe
 from trainables.run import NotFiniteError, Run
-from trainables.stage import Path as StagePath
-from trainables.stage import path_of
 from trainables.store import Store
 
 NAMES = ("mixed", "finetune real_bn")

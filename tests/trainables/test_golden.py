@@ -26,9 +26,11 @@ from trainables.loop import Trainer
 from trainables.matting.spec import MattingSpec, Refinement
 from trainables.matting.task import Matting
 from trainables.numerics import set_deterministic
+from trainables.path import Path as StagePath
+from trainables.path import path_of
+from trainables.problem import Problem, SourceFacts
 from trainables.specs import TaskSpec
-from trainables.stage import TRAINING_VERSION, Problem, SourceFacts, path_of
-from trainables.stage import Path as StagePath
+from trainables.stage import TRAINING_VERSION
 from trainables.store import Store
 
 RECORDED_VERSION = 2

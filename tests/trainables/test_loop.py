@@ -20,10 +20,11 @@ from tests.toy import RECIPES, RUNGS, toy_problem, toy_trainer
 from trainables.adaptation import domains
 from trainables.loop import Interrupted, Report, Trainer
 from trainables.numerics import set_deterministic
+from trainables.path import Leg, path_of, steps_shared
 from trainables.ranks import Ranks
 from trainables.recipe import Recipe
 from trainables.run import NotFiniteError, Run
-from trainables.stage import Leg, Stage, path_of, steps_shared
+from trainables.stage import Stage
 from trainables.store import Store, StoreError
 
 

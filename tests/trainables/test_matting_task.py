@@ -16,10 +16,12 @@ from tests.trainables.matting import person, rooms, scenes
 from trainables.loop import Trainer
 from trainables.matting.spec import MattingSpec
 from trainables.matting.task import Matting
+from trainables.path import Path as StagePath
+from trainables.path import path_of
+from trainables.problem import Problem, SourceFacts
 from trainables.recipe import Recipe
 from trainables.specs import TaskSpec
-from trainables.stage import Path as StagePath
-from trainables.stage import Problem, SourceFacts, Training, path_of
+from trainables.stage import Training
 from trainables.store import Store
 from trainables.task import build_task
 

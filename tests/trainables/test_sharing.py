@@ -11,7 +11,7 @@ import pytest
 from tests.toy import RECIPES, RUNGS, toy_problem, toy_trainer
 from trainables.loop import Interrupted, Report
 from trainables.numerics import set_deterministic
-from trainables.stage import path_of, steps_alone, steps_shared
+from trainables.path import path_of, steps_alone, steps_shared
 from trainables.store import Store
 
 REPLICATES = (0, 1)

@@ -12,8 +12,9 @@ from tests.conftest import write_toy_pack
 from tests.toy import RECIPES, RUNGS, SPEC, toy_problem, toy_trainer
 from trainables.loop import Report, Trainer
 from trainables.numerics import set_deterministic
+from trainables.path import path_of
+from trainables.problem import Problem, SourceFacts
 from trainables.recipe import SCHEDULES, Recipe, fields, reads
-from trainables.stage import Problem, SourceFacts, path_of
 from trainables.store import Store
 
 

@@ -18,19 +18,10 @@ from datasets.weights import Weights
 from tests.toy import RECIPES, SPEC, TRAINING
 from trainables.landmarks.spec import LandmarksSpec
 from trainables.matting.spec import BasePhase, MattingSpec, Refinement
+from trainables.path import Leg, path_of, steps_alone, steps_shared
+from trainables.problem import Problem, SourceFacts
 from trainables.recipe import Recipe
-from trainables.stage import (
-    Checkpoint,
-    Leg,
-    Problem,
-    Rows,
-    SourceFacts,
-    Stage,
-    Training,
-    path_of,
-    steps_alone,
-    steps_shared,
-)
+from trainables.stage import Checkpoint, Rows, Stage, Training
 
 ROOT = Path(__file__).resolve().parents[2]
 REAL, SYNTHETIC = SourceFacts("a" * 64, 24), SourceFacts("b" * 64, 40)
