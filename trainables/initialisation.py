@@ -30,12 +30,12 @@ def initialise(model: nn.Module, seed: int, distributions: Mapping[str, Distribu
     """Fills every parameter and buffer in place.
 
     Weights of two or more dimensions are normal with mean 0 and the deviation of the one prefix in `distributions`
-    that their name starts with; weights of one dimension (of a normalisation) are 1 and biases 0; running
+    that their name starts with; weights of one dimension (of a normalisation) are 1, biases and mixtures 0; running
     statistics start at 0 and 1. Raises ValueError for a tensor that these rules do not cover.
     """
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         kind = name.rpartition(".")[2]
-        if kind in ("bias", "running_mean", "num_batches_tracked"):
+        if kind in ("bias", "mixture", "running_mean", "num_batches_tracked"):
             tensor.zero_()
         elif kind == "running_var" or (kind == "weight" and tensor.ndim == 1):
             tensor.fill_(1)

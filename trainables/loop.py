@@ -15,7 +15,7 @@ import torch
 
 from datasets import Domain, DomainRows, Loader, LoaderProcesses, Mix, PackError, Source, eval_batches, nested_rows
 from datasets.compositing import Scenes
-from trainables.adaptation import restart_real_statistics
+from trainables.adaptation import recompute_statistics
 from trainables.path import Leg, Path
 from trainables.ranks import Ranks
 from trainables.recipe import digest
@@ -192,7 +192,7 @@ class Trainer:
         self._live = live = None
         run = Run.begin(stage, self._task(stage), self.device, self.ranks, key, parent)
         if stage.conversion == "real_bn":
-            restart_real_statistics(run.model, self._restart_batches(stage), run.task.loss)
+            recompute_statistics(run.model, self._restart_batches(stage), run.task.loss)
         run.start_average()
         self._live = run
         return run

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainables.adaptation import adapt, domains
+from trainables.adaptation import adapt, domains, undecayed
 from trainables.ranks import Ranks
 from trainables.stage import Stage
 from trainables.task import Batch, Task
@@ -172,20 +172,25 @@ class Run:
 
 
 def _optimizer(model: nn.Module, stage: Stage, factors: Mapping[str, float]) -> torch.optim.Optimizer:
-    """The optimizer of a stage, one group of parameters for each learning rate.
+    """The optimizer of a stage, one group of parameters for each learning rate, with weight decay or without.
 
     Raises ValueError for a prefix of `factors` that no parameter has.
     """
-    groups: dict[float, list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     found = set()
+    spared = {id(parameter) for parameter in undecayed(model)}
     for name, parameter in model.named_parameters():
         prefixes = [prefix for prefix in factors if name.startswith(prefix)]
         found.update(prefixes)
-        groups.setdefault(factors[max(prefixes, key=len)] if prefixes else 1.0, []).append(parameter)
+        factor = factors[max(prefixes, key=len)] if prefixes else 1.0
+        groups.setdefault((factor, id(parameter) not in spared), []).append(parameter)
     if absent := [prefix for prefix in factors if prefix not in found]:
         raise ValueError(f"lr_factors must be of parts of {type(model).__name__}, but it has no {absent[0]!r}")
-    parts = [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
     training = stage.training
+    parts = [
+        {"params": parameters, "factor": factor, "weight_decay": training.weight_decay if decayed else 0.0}
+        for (factor, decayed), parameters in groups.items()
+    ]
     match training.optimizer:
         case "sgd":
             return torch.optim.SGD(parts, lr=stage.lr, momentum=training.momentum, weight_decay=training.weight_decay)

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datasets import Domain
-from trainables.adaptation import RealBatchNorm2d, adapt, domains, restart_real_statistics
+from trainables.adaptation import adapt, domains, recompute_statistics
+from trainables.adaptation.batch_norm import RealBatchNorm2d
 
 R, S = int(Domain.REAL), int(Domain.SYNTHETIC)
 CHANNELS = 5
@@ -247,7 +248,7 @@ def test_restart_gives_the_pooled_statistics_of_what_each_layer_saw(method: Any)
     for batch in batches():
         forward(witness, batch)
 
-    restart_real_statistics(model, iter(batches()), forward)
+    recompute_statistics(model, iter(batches()), forward)
     for i, layer in enumerate((model[1], model[4][1])):
         values = np.concatenate([x.transpose(1, 0, 2, 3).reshape(CHANNELS, -1) for x in seen[i]], axis=1)
         np.testing.assert_allclose(layer.running_mean, values.mean(1), rtol=1e-6, atol=1e-6)
@@ -259,10 +260,10 @@ def test_restart_forgets_the_old_statistics_and_repeats_to_the_bit() -> None:
     one, other = network(), network()
     other[1].running_mean.add_(100)
     other[4][1].running_var.mul_(9)
-    restart_real_statistics(one, batches(), forward)
-    restart_real_statistics(other, batches(), forward)
+    recompute_statistics(one, batches(), forward)
+    recompute_statistics(other, batches(), forward)
     assert equal_states(one, other)
-    restart_real_statistics(one, batches(), forward)
+    recompute_statistics(one, batches(), forward)
     assert equal_states(one, other)
 
 
@@ -273,7 +274,7 @@ def test_restart_keeps_parameters_modes_and_hooks_and_draws_nothing() -> None:
     parameters = copy.deepcopy(list(model.parameters()))
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    restart_real_statistics(model, batches(), forward)
+    recompute_statistics(model, batches(), forward)
     assert torch.equal(torch.get_rng_state(), before)  # no dropout
     assert [m.training for m in model.modules()] == modes
     assert all(torch.equal(a, b) for a, b in zip(parameters, model.parameters(), strict=True))
@@ -284,7 +285,7 @@ def test_restart_of_a_large_mean_keeps_the_small_variance() -> None:
     """Sums of squares in float32 would give a variance of 0 or less here."""
     model = nn.Sequential(nn.BatchNorm2d(1))
     x = 1000 + 0.01 * torch.randn(64, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    restart_real_statistics(model, [{"image": x}], forward)
+    recompute_statistics(model, [{"image": x}], forward)
     assert model[0].running_var.item() == pytest.approx(x.double().var().item(), rel=1e-4)
 
 
@@ -298,10 +299,10 @@ def test_a_failed_restart_leaves_the_model_as_it_was(failing: str) -> None:
     before = copy.deepcopy(model)
     if failing == "empty":
         with pytest.raises(ValueError, match=r"1 needs two values per channel .* 0 batches"):
-            restart_real_statistics(model, [], forward)
+            recompute_statistics(model, [], forward)
     else:
         with pytest.raises(OSError, match="disk"):
-            restart_real_statistics(model, bad(), forward)
+            recompute_statistics(model, bad(), forward)
     assert equal_states(model, before)
     assert model.training
     assert not any(m._forward_hooks for m in model.modules())
