@@ -45,12 +45,12 @@ class BranchedNorm2d(DomainAware, nn.Module):
             norm.load_state_dict(layer.state_dict(), strict=False)
             for name, parameter in layer.named_parameters():
                 getattr(norm, name).requires_grad_(parameter.requires_grad)
-            bns.append(norm.train(layer.training))
+            bns.append(norm)
         layer._parameters.clear()
         layer._buffers.clear()
         module: nn.Module = layer
         module.__class__ = cls
-        module.bns = nn.ModuleList(bns)
+        module.bns = nn.ModuleList(bns).train(layer.training)
 
     def norms(self) -> list[nn.BatchNorm2d]:
         """The branches, by domain."""
