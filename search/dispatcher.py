@@ -275,7 +275,11 @@ class Dispatcher:
 
 
 def _leg_name(job: Job, stage: str | None) -> str:
-    names = ["pretrain", "finetune"] if len(job.path) == 2 else [job.ticket.recipe.schedule]
+    """What a stage of a job's path is: "pretrain of 800", or, of a task with phases, "finetune phase 1 of 400"."""
+    schedule = job.ticket.recipe.schedule
+    before = ["pretrain"] if schedule == "finetune" else []
+    phases = len(job.path) - len(before)
+    names = before + [f"{schedule} phase {k + 1}" if phases > 1 else schedule for k in range(phases)]
     for name, leg in zip(names, job.path, strict=True):
         if leg.stage.key == stage:
             return f"{name} of {leg.steps}"

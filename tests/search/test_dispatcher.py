@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from search.dispatcher import Dispatcher
 from search.job import Failed, Job, Measured, Ticket, Unknown
 from tests.toy import RECIPES, toy_problem
+from trainables.matting.spec import BasePhase, MattingSpec
 
 
 def ticket(name: str, replicate: int = 0, number: int = 0) -> Ticket:
@@ -220,5 +222,32 @@ def test_a_late_word_about_an_ended_job_changes_nothing(make: Any) -> None:
         other = await d.take(0, "a", 0)
         assert await d.progress(0, one.id, job.path[0].stage.key, 6, 0) is False
         assert (await d.snapshot())["slots"][0]["leg"] == f"mixed of {other.path[0].steps}"
+
+    play(scene())
+
+
+@pytest.mark.parametrize(
+    ("name", "phased", "says"),
+    [
+        ("finetune", False, ["pretrain of 4", "finetune of 6"]),
+        ("finetune", True, ["pretrain of 4", "finetune phase 1 of 9", "finetune phase 2 of 6"]),
+        ("mixed", True, ["mixed phase 1 of 9", "mixed phase 2 of 6"]),
+    ],
+)
+def test_the_live_view_names_every_stage_of_a_path(toy_packs: Path, name: str, phased: bool, says: list[str]) -> None:
+    async def scene() -> None:
+        problem = toy_problem(toy_packs)
+        if phased:
+            problem = replace(
+                problem, task=MattingSpec(kind="matting", phase="refine", base=BasePhase(steps=9, lr=0.1))
+            )
+        d = Dispatcher(problem, share=True, max_failures=2)
+        await d.submit(ticket(name))
+        job = await d.take(0, "a", 0)
+        seen = []
+        for leg in job.path:
+            await d.progress(0, job.id, leg.stage.key, 0, 0)
+            seen.append((await d.snapshot())["slots"][0]["leg"])
+        assert seen == says
 
     play(scene())
