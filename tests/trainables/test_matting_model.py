@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.trainables.references import fill, reference, shapes
 from trainables.adaptation import adapt, domains
@@ -210,6 +211,32 @@ def test_every_parameter_learns_in_training_even_where_no_error_is_predicted() -
     assert matte.refined.flatten(1).sum(1).tolist() == [4, 4]
     (matte.alpha.sum() + matte.foreground.sum() + matte.error_small.sum() + matte.alpha_small.sum()).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+class Operations(TorchDispatchMode):
+    """Collects the names of the operations that run inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_a_training_step_waits_for_no_device() -> None:
+    """None of the operations whose result, or its shape, the host has to read."""
+    model = MattingRefine(refining(sample_pixels=64)).train()
+    with Operations() as seen:
+        matte = model(*images(2, 64, 64), fixed_count=True)
+        matte.alpha.sum().backward()
+    waits = {"nonzero", "_local_scalar_dense", "masked_select", "unique2", "_unique2", "is_nonzero", "equal"}
+    assert {"topk", "index_put", "convolution_backward"} <= seen.names
+    assert not seen.names & waits
+    with Operations() as evaluated:
+        model.eval()(*images(2, 64, 64))
+    assert "nonzero" in evaluated.names
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 5), (63, 81), (64, 32)])
