@@ -115,7 +115,7 @@ def _position(axis: Axis, candidate: Candidate) -> tuple[float, bool]:
     recipe, row = candidate.recipe, candidate.rows[0]
     if axis == "synthetic_share":
         share = recipe.synthetic_share
-        if share is None:
+        if share is None:  # that of `gradual` is no number, and what comes before `finetune` no share
             return {"real_only": 0.0, "synthetic_only": 1.0}.get(recipe.schedule, math.nan), False
         if isinstance(share, float):
             return share, True

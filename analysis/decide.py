@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from analysis.runs import Row, Table, mean, std
-from trainables.recipe import DomainName, Recipe
+from trainables.recipe import DomainName, Recipe, options_of
 
 CONFIDENCE = 0.95
 
@@ -235,18 +235,22 @@ def describe(candidate: Candidate) -> str:
         synthetic = (
             f"{_percent(recipe.synthetic_fraction)} of the synthetic images{_of(recipe.synthetic_source)}{images}"
         )
+    both, share, falls = f"{real} and {synthetic}", recipe.synthetic_share, recipe.gradual
+    if share is not None:
+        both += ", mixed as they come" if isinstance(share, str) else f", {_percent(share)} of each batch synthetic"
+    if falls is not None:
+        both += f", {_percent(falls.start)} to {_percent(falls.end)} of each batch synthetic in {falls.blocks} blocks"
     text = f"`{recipe.schedule}` on "
     if recipe.pretrain is not None:
-        text += f"{real} after {recipe.pretrain.steps} steps (lr {recipe.pretrain.lr:.3g}) on {synthetic}"
-    elif recipe.synthetic_share is not None:
-        share = recipe.synthetic_share
-        text += f"{real} and {synthetic}, " + (
-            "mixed as they come" if isinstance(share, str) else f"{_percent(share)} of each batch synthetic"
-        )
+        before = synthetic if share is None else both
+        text += f"{real} after {recipe.pretrain.steps} steps (lr {recipe.pretrain.lr:.3g}) on {before}"
     else:
-        text += real or synthetic
+        text += both if real and synthetic else real or synthetic
     if recipe.adaptation not in (None, "none"):
-        text += f", with {recipe.adaptation}"
+        told = ", ".join(f"{k} {v}" for k, v in options_of(recipe.options).items()) if recipe.options else ""
+        text += f", with {recipe.adaptation}" + (f" ({told})" if told else "")
+    if recipe.freeze not in (None, "nothing"):
+        text += f", {' and '.join(recipe.frozen)} frozen"
     return f"{text}, at lr {recipe.lr:.3g}"
 
 

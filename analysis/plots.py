@@ -20,8 +20,22 @@ from matplotlib.transforms import ScaledTranslation
 
 from analysis.curves import Curve, Line, Point
 
-COLOURS = {"real_only": "#000000", "synthetic_only": "#CC79A7", "mixed": "#0072B2", "finetune": "#D55E00"}
-MARKERS = {"real_only": "s", "synthetic_only": "D", "mixed": "o", "finetune": "^"}
+COLOURS = {
+    "real_only": "#000000",
+    "synthetic_only": "#CC79A7",
+    "mixed": "#0072B2",
+    "gradual": "#009E73",
+    "finetune": "#D55E00",
+    "mixed_finetune": "#E69F00",
+}
+MARKERS = {
+    "real_only": "s",
+    "synthetic_only": "D",
+    "mixed": "o",
+    "gradual": "v",
+    "finetune": "^",
+    "mixed_finetune": "P",
+}
 AXIS_LABELS = {
     "real_fraction": "labelled real images",
     "num_real_labels": "labelled real images",

@@ -6,10 +6,11 @@ Unknown keys are refused, and every error is one line that names the file, the f
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from datasets.settings import explain, read_mapping
 from datasets.uri import is_uri, reason, redacted
+from search.data import BackgroundsConfig, DataConfig, Frozen, Name, Packs
 from search.space import SpaceConfig
 from trainables.recipe import DOMAINS, DomainName
 from trainables.specs import TaskSpec
@@ -18,71 +19,6 @@ from trainables.stage import Training
 
 class ConfigError(ValueError):
     """A search file that cannot be run; one line: file, field, value, what was expected."""
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _name(value: str) -> str:
-    if not value or not all(c.isalnum() or c in "-_." for c in value) or value[0] in "-.":
-        raise ValueError(
-            f"must be letters, digits, '-', '_' or '.', and begin with a letter or digit, but got {value!r}"
-        )
-    return value
-
-
-Name = Annotated[str, AfterValidator(_name)]
-
-
-def _some(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    if not value:
-        raise ValueError(f"must name at least one pack, but got {value if value == '' else list(value)!r}")
-    return value
-
-
-# A pack (a path, or a URI that pyarrow opens), or several that are read one after another.
-Packs = Annotated[str | tuple[str, ...], AfterValidator(_some)]
-NamedPacks = dict[Name, Packs]
-
-
-def _paths(packs: Packs) -> tuple[str, ...]:
-    return (packs,) if isinstance(packs, str) else packs
-
-
-class BackgroundsConfig(Frozen):
-    """What matting puts people before, in training and in evaluation: packs of pictures, as `pack panoramas` makes."""
-
-    train: Packs
-    evaluation: Packs
-
-
-class DataConfig(Frozen):
-    """Named sources of packs. `real` and `synthetic` train, `val` chooses, `test` is only reported.
-
-    A recipe reads all sources of a domain, one after another, or those that the space's `real_source` and
-    `synthetic_source` give it.
-    """
-
-    real: NamedPacks = Field(default_factory=dict)
-    synthetic: NamedPacks = Field(default_factory=dict)
-    val: Packs
-    test: NamedPacks = Field(default_factory=dict)
-    backgrounds: BackgroundsConfig | None = None
-
-    def background_packs(self) -> dict[str, tuple[str, ...]]:
-        """The pack paths of the backgrounds: "train" and "evaluation"; nothing where there are none."""
-        return {name: _paths(packs) for name, packs in self.backgrounds} if self.backgrounds else {}
-
-    def named(self, domain: DomainName) -> dict[str, tuple[str, ...]]:
-        """The pack paths of each source of a domain, by its name."""
-        sources: NamedPacks = getattr(self, domain)
-        return {name: _paths(packs) for name, packs in sources.items()}
-
-    @property
-    def evaluation(self) -> dict[str, tuple[str, ...]]:
-        """The pack paths of the sets that nothing is trained on: "val", "test/NAME"."""
-        return {"val": _paths(self.val)} | {f"test/{name}": _paths(packs) for name, packs in self.test.items()}
 
 
 class ObjectiveConfig(Frozen):
@@ -187,6 +123,14 @@ class SearchConfig(Frozen):
                     f"data.{domain} names packs, but no schedule of space.schedule reads them; take them out"
                 )
             self._check_sources(domain)
+        method = self.space.needs_references()
+        if (method is not None) != (self.data.references is not None):
+            why = (
+                f"be given, since synthetic_only with {method} reads real images"
+                if method
+                else "be left out: no recipe"
+            )
+            raise ValueError(f"data.references must {why}" + ("" if method else " reads any"))
         if self.task.composes != (self.data.backgrounds is not None):
             must = "must be given" if self.task.composes else "must be left out"
             raise ValueError(f"data.backgrounds {must} for task.kind {self.task.kind}, and nothing else has them")
@@ -231,12 +175,13 @@ class SearchConfig(Frozen):
             choices = self.space.sources(domain)
             unions = {domain: list(named)} if choices is None else {f"{domain}/{c}": c.split("+") for c in choices}
             found |= {key: tuple(path for name in names for path in named[name]) for key, names in unions.items()}
+        found["references"] = self.data.reference_packs()
         return {name: packs for name, packs in (found | self.data.evaluation).items() if packs}
 
 
 def trains(name: str) -> bool:
     """Whether recipes train on a set of `SearchConfig.sets`, by its name."""
-    return name.partition("/")[0] in DOMAINS
+    return name == "references" or name.partition("/")[0] in DOMAINS
 
 
 def load(path: str | Path) -> SearchConfig:
@@ -253,7 +198,7 @@ def load(path: str | Path) -> SearchConfig:
     try:
         config = _resolve(config, path.resolve().parent)
     except ValueError as error:
-        raise ConfigError(f"{path}: task.pretrained: {error}") from None
+        raise ConfigError(f"{path}: {error}") from None
     if config.store:
         _check_store(path, config.store)
     return config
@@ -286,6 +231,7 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
     resolved = DataConfig(
         real={name: packs(value) for name, value in data.real.items()},
         synthetic={name: packs(value) for name, value in data.synthetic.items()},
+        references=data.references and packs(data.references),
         val=packs(data.val),
         test={name: packs(value) for name, value in data.test.items()},
         backgrounds=data.backgrounds
@@ -293,7 +239,17 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
     )
     store = absolute(config.store) if config.store else None
     space = config.space.ordered({domain: tuple(getattr(data, domain)) for domain in DOMAINS})
+    if space.adain_image is not None and space.adain_image.encoder is not None:
+        try:
+            files = space.adain_image.files.identified(folder)
+        except ValueError as error:
+            raise ValueError(f"space.adain_image: {error}") from None
+        update = {"encoder": files.encoder, "decoder": files.decoder}
+        space = space.model_copy(update={"adain_image": space.adain_image.model_copy(update=update)})
     task = config.task
     if task.pretrained is not None:
-        task = task.model_copy(update={"pretrained": task.pretrained.identified(folder)})
+        try:
+            task = task.model_copy(update={"pretrained": task.pretrained.identified(folder)})
+        except ValueError as error:
+            raise ValueError(f"task.pretrained: {error}") from None
     return config.model_copy(update={"data": resolved, "space": space, "store": store, "task": task})

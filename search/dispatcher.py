@@ -277,7 +277,7 @@ class Dispatcher:
 def _leg_name(job: Job, stage: str | None) -> str:
     """What a stage of a job's path is: "pretrain of 800", or, of a task with phases, "finetune phase 1 of 400"."""
     schedule = job.ticket.recipe.schedule
-    before = ["pretrain"] if schedule == "finetune" else []
+    before = ["pretrain"] if job.ticket.recipe.pretrain else []
     phases = len(job.path) - len(before)
     names = before + [f"{schedule} phase {k + 1}" if phases > 1 else schedule for k in range(phases)]
     for name, leg in zip(names, job.path, strict=True):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from trainables.path import Path, path_of
+from trainables.path import Path, path_of, rungs_of
 from trainables.problem import Problem
 from trainables.recipe import Recipe
 
@@ -43,7 +43,7 @@ class Job:
     def of(cls, ticket: Ticket, problem: Problem, *, share: bool) -> "Job":
         path = path_of(ticket.recipe, problem, ticket.replicate)
         namespace = "" if share else f"alone-{ticket.recipe.key}"
-        return cls(ticket, path, namespace, problem.rungs)
+        return cls(ticket, path, namespace, rungs_of(path, problem))
 
     @property
     def id(self) -> str:

@@ -216,4 +216,4 @@ class Ledger:
         if not values:
             return None
         value, trial = self._better(values, key=lambda pair: pair[0])
-        return value, str(Recipe.from_params(trial.params))
+        return value, str(self._space.recipe(trial.params))

@@ -12,7 +12,7 @@ from datasets.mix import rarest
 from search.config import SearchConfig
 from search.problem import Opened
 from search.study import num_recipes
-from trainables.path import Path, path_of, steps_alone, steps_shared
+from trainables.path import Path, path_of, rungs_of, steps_alone, steps_shared
 from trainables.recipe import Recipe
 
 WARM_STEPS, MEASURED_STEPS = 2, 6
@@ -65,8 +65,8 @@ def preflight(config: SearchConfig, opened: Opened) -> Preflight:
     replicates = config.budget.seeds
     paths = [[path_of(recipe, opened.problem, r) for r in range(replicates)] for recipe in recipes]
     flat = [path for group in paths for path in group]
-    last = {path[-1].stage.key for path in flat}
-    rungs, val = config.budget.evaluations, len(opened.sources["val"])
+    ends = {(path[-1].stage.key, path[-1].statistics): len(rungs_of(path, opened.problem)) for path in flat}
+    val = len(opened.sources["val"])
     tests = sum(len(source) for name, source in opened.sources.items() if name.startswith("test/"))
     users = Counter(key for group in paths for key in {leg.stage.key for path in group for leg in path})
     shared = sum(any(users[leg.stage.key] > 1 for path in group for leg in path) for group in paths)
@@ -86,7 +86,7 @@ def preflight(config: SearchConfig, opened: Opened) -> Preflight:
         steps_alone=steps_alone(flat),
         steps_shared=steps_shared(flat),
         shared_recipes=shared,
-        evaluations=len(last) * (len(rungs) + tests / val),
+        evaluations=sum(ends.values()) + len(ends) * tests / val,
         checkpoints=len({(leg.stage.key, s) for path in flat for leg in path for s in (*leg.keep, leg.steps)}),
         rare=_rare({str(recipe): group[0] for recipe, group in zip(recipes, paths, strict=True)}),
         **measured,
@@ -106,9 +106,9 @@ def _rare(paths: dict[str, Path]) -> tuple[str, ...]:
     lines = []
     for recipe, path in paths.items():
         stage = path[-1].stage
-        if stage.synthetic_share is None:
-            continue
         size, share = stage.training.batch_size, stage.synthetic_share
+        if not isinstance(share, float):
+            continue
         domain, samples = rarest(size, share)
         if samples < 1:
             lines.append(

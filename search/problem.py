@@ -2,14 +2,19 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from datasets import Pack, Source
 from datasets.compositing import Compositor, Scenes
 from datasets.uri import is_uri
 from search.config import DataConfig, SearchConfig, trains
 from search.tracking import DatasetFact
+from trainables.methods import reads_references
 from trainables.problem import Problem, SourceFacts
 from trainables.recipe import DOMAINS, DomainName, Recipe, reads
+
+if TYPE_CHECKING:
+    from trainables.task import Task
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,8 @@ class Opened:
             if reads(recipe.schedule, domain):
                 source = getattr(recipe, f"{domain}_source")
                 read.add(domain if source is None else f"{domain}/{source}")
+        if reads_references(recipe.adaptation) and not reads(recipe.schedule, "real"):
+            read.add("references")
         paths = {pack.path for name in read for pack in self.sources[name].packs}
         if self.scenes is not None:
             paths |= {pack.path for packs in self.scenes.packs.values() for pack in packs}
@@ -72,8 +79,10 @@ def open_problem(config: SearchConfig) -> Opened:
     for path in (path for paths in sets.values() for path in paths):
         if path not in packs:
             packs[path] = _verified(path)
-            task.check_pack(packs[path])
-    sources = {name: Source([packs[path] for path in paths], task.columns) for name, paths in sets.items()}
+            if path not in config.data.reference_packs():
+                task.check_pack(packs[path])
+    _check_references([packs[path] for path in config.data.reference_packs()], task, packs[sets["val"][0]])
+    sources = {name: Source([packs[path] for path in paths], read_columns(name, task)) for name, paths in sets.items()}
     _refuse_leaks(config.data, packs)
     metrics = [f"val/{name}" for name in task.evaluator(torch.device("cpu")).compute()]
     if config.objective.metric not in metrics:
@@ -100,9 +109,30 @@ def open_problem(config: SearchConfig) -> Opened:
         forks=tuple(sorted(pretrain.steps)) if pretrain else (),
         seed=config.seed,
         backgrounds=scenes.training.digest if scenes else None,
+        references=facts.get("references"),
+        encoder=config.space.adain_image.files if config.space.adain_image else None,
         choices=choices,
     )
     return Opened(problem, sources, _facts(sources, scenes), digests, scenes)
+
+
+def read_columns(name: str, task: "Task") -> tuple[str, ...]:
+    """The columns that a set of `SearchConfig.sets` is read for."""
+    return task.unlabelled_columns if name == "references" else task.columns
+
+
+def _check_references(references: Iterable[Pack], task: "Task", like: Pack) -> None:
+    """Images without labels must be as those of the other packs are."""
+    wanted = {column.name: column for column in like.manifest.columns}
+    for pack in references:
+        columns = {column.name: column for column in pack.manifest.columns}
+        for name in task.unlabelled_columns:
+            if columns.get(name) != wanted[name]:
+                given = f"is {columns[name]}" if name in columns else f"the pack has {', '.join(columns)}"
+                raise ValueError(
+                    f"{pack.path}: column {name!r} of data.references must be {wanted[name]} as in {like.path},"
+                    f" but {given}; write the pack at that resolution"
+                )
 
 
 def _open_scenes(data: DataConfig) -> Scenes | None:
@@ -157,6 +187,7 @@ def _refuse_leaks(data: DataConfig, packs: dict[str, Pack]) -> None:
         for name, paths in data.named(domain).items()
         for path in paths
     }
+    training |= {packs[path].digest: "references" for path in data.reference_packs()}
     for name, paths in data.evaluation.items():
         for pack in (packs[path] for path in paths):
             if pack.digest in training:

@@ -17,6 +17,7 @@ from ray.train.torch import TorchTrainer
 
 from search.config import SlotsConfig, trains
 from search.job import Failed, Job, Measured, Outcome
+from search.problem import read_columns
 from trainables.specs import TaskSpec
 from trainables.stage import Stage
 
@@ -157,8 +158,10 @@ def make_trainer(what: SlotJob, world_size: int) -> Any:
     if what.backgrounds:
         behind = {use: [Pack.open(*pack) for pack in group] for use, group in what.backgrounds.items()}
         scenes = Scenes(Compositor.over(behind["train"]), Compositor.over(behind["evaluation"]))
-    columns = build_task(what.task, scenes).columns
-    sources = {name: Source([packs[pack] for pack in group], columns) for name, group in what.packs.items()}
+    task = build_task(what.task, scenes)
+    sources = {
+        name: Source([packs[pack] for pack in group], read_columns(name, task)) for name, group in what.packs.items()
+    }
     return Trainer(
         what.task,
         [source for name, source in sources.items() if trains(name)],

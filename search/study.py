@@ -47,8 +47,8 @@ def open_study(config: SearchConfig, digests: dict[str, str], folder: Path, *, s
     asked = len(asked_trials(study))
     study.sampler = _sampler(config, asked)
     if config.sampler == "grid":
-        for recipe in config.space.enumerate()[: config.budget.trials]:
-            study.enqueue_trial(recipe.params(), skip_if_exists=True)
+        for params in list(config.space.grid().values())[: config.budget.trials]:
+            study.enqueue_trial(params, skip_if_exists=True)
     return study
 
 

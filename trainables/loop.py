@@ -4,25 +4,27 @@ It knows nothing of Ray, Tune or MLflow: it runs in a plain process, which is ho
 `Trainer` is what stays warm between jobs (the task, the mapped packs, built models); a `Run` is one live stage.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
-from datasets import Domain, DomainRows, Loader, LoaderProcesses, Mix, PackError, Source, eval_batches, nested_rows
+from datasets import Source, eval_batches
 from datasets.compositing import Scenes
-from trainables.adaptation import recompute_statistics
+from trainables.adaptation import converted, recompute_statistics
+from trainables.feed import Feed
 from trainables.path import Leg, Path
 from trainables.ranks import Ranks
 from trainables.recipe import digest
 from trainables.run import Run
 from trainables.stage import Rows, Stage
 from trainables.store import Evaluation, Store, StoreError
-from trainables.task import Batch, Task, build_task
+from trainables.task import Task, build_task
 
 EVALUATION_BATCH = 32
 CHECKPOINT_SHARE = 0.02  # of the time, that rolling checkpoints may take: those of a slow store are further apart
@@ -79,14 +81,13 @@ class Trainer:
         self.task = build_task(spec, scenes)
         self.scenes = scenes
         self._tasks: dict[Any, Task] = {spec: self.task}
-        self.sources = {source.digest: source for source in sources}
         self.val = val
         self.tests = dict(tests)
         self.store_of = store_of
         self.device = device
-        self._processes = LoaderProcesses(num_workers) if num_workers else None
         self.checkpoint_s = checkpoint_s
         self.ranks = Ranks()
+        self.feed = Feed(sources, device, self.ranks, num_workers)
         self.steps_trained = 0
         self._live: Run | None = None
 
@@ -110,12 +111,13 @@ class Trainer:
             sets = {"val": self.val} | (
                 {f"test/{name}": source for name, source in self.tests.items()} if final else {}
             )
-            found = {name: self._stored(store, path[-1].stage, rung, source) for name, source in sets.items()}
+            found = {name: self._stored(store, path[-1], rung, source) for name, source in sets.items()}
             if any(evaluation is None for evaluation in found.values()):
                 run = self._reach(store, path, rung, control, milestone)
+                model = self._evaluated(run, path[-1].statistics)
                 for name, source in sets.items():
                     if found[name] is None:
-                        found[name] = self._evaluate(store, run, source)
+                        found[name] = self._evaluate(store, run, model, path[-1], source)
             else:
                 milestone(path[-1].stage.key, rung)
             metrics = {f"{name}/{key}": value for name, e in found.items() if e for key, value in e.metrics.items()}
@@ -131,12 +133,12 @@ class Trainer:
         run = Run.begin(stage, self._task(stage), self.device, self.ranks, ("", stage.key), None)
         seconds = []
         before = time.perf_counter()
-        for batch in self._loader(stage).batches(0, warm + steps, self._processes):
-            run.train_step(self._ready(stage, batch), seed=self._step_seed(stage, run.step))
+        for batch in self.feed.batches(stage, self._task(stage), 0, warm + steps):
+            run.train_step(batch, seed=self._step_seed(stage, run.step))
             run.train_loss()  # waits for the device
             seconds.append(time.perf_counter() - before)
             before = time.perf_counter()
-        self._metrics(run, self.val)
+        self._metrics(run, self._evaluated(run, None), self.val)
         return run, float(np.median(seconds[warm:])), time.perf_counter() - before
 
     def forget(self) -> None:
@@ -188,11 +190,14 @@ class Trainer:
                 time.sleep(STORE_WAIT_S)
         parent: dict[str, Any] | None = None
         if stage.start is not None:
-            parent = self._reach(store, path[:-1], path[-2].steps, control, milestone).raw_weights()
+            before = path[-2]
+            parent = self._reach(store, path[:-1], before.steps, control, milestone).raw_weights()
+            parent = converted(parent, before.stage.adaptation, stage.adaptation)
         self._live = live = None
         run = Run.begin(stage, self._task(stage), self.device, self.ranks, key, parent)
         if stage.conversion == "real_bn":
-            recompute_statistics(run.model, self._restart_batches(stage), run.task.loss)
+            assert stage.real is not None
+            recompute_statistics(run.model, self.feed.once(stage.real, run.task, stage.seed), run.task.loss)
         run.start_average()
         self._live = run
         return run
@@ -201,15 +206,15 @@ class Trainer:
         """Trains `run` to `target`, saving on the way what must be kept, and a rolling checkpoint now and then."""
         stage = leg.stage
         saved_at, pause = time.monotonic(), self.checkpoint_s
-        batches = self._loader(stage).batches(run.step, target, self._processes)
-        run.model.train()
+        batches = self.feed.batches(stage, self._task(stage), run.step, target)
+        run.train()
         for batch in batches:
             if not control(stage, run.step):
                 run.check_finite()
                 if self.ranks.first and not store.kept(stage.key, run.step):
                     store.save(stage.key, run.step, run.state(), keep=False)
                 raise Interrupted(f"stage {stage.key} at step {run.step}")
-            run.train_step(self._ready(stage, batch), seed=self._step_seed(stage, run.step))
+            run.train_step(batch, seed=self._step_seed(stage, run.step))
             self.steps_trained += 1
             if run.step in leg.keep and run.step < target:
                 run.check_finite()
@@ -225,30 +230,39 @@ class Trainer:
                 pause = max(self.checkpoint_s, (saved_at - began) / CHECKPOINT_SHARE)
         run.check_finite()
 
-    def _stored(self, store: Store, stage: Stage, step: int, source: Source) -> Evaluation | None:
-        found = store.evaluation(stage.key, step, self._evaluation_key(source)) if self.ranks.first else None
+    def _stored(self, store: Store, leg: Leg, step: int, source: Source) -> Evaluation | None:
+        found = store.evaluation(leg.stage.key, step, self._evaluation_key(leg, source)) if self.ranks.first else None
         return self.ranks.broadcast(found)
 
-    def _evaluation_key(self, source: Source) -> str:
+    def _evaluation_key(self, leg: Leg, source: Source) -> str:
         """Of all that changes what weights are measured to be on a set; of backgrounds only where they are seen."""
         behind = self.scenes.evaluation.digest if self.scenes and self.task.composes(source.packs) else None
         options = self.task.spec.evaluation_options()
-        return digest([source.digest, behind, self.task.metric_version, options, "real"])[:16]
+        how = [source.digest, behind, self.task.metric_version, options, "real"]
+        return digest(how + ([vars(leg.statistics)] if leg.statistics else []))[:16]
 
-    def _evaluate(self, store: Store, run: Run, source: Source) -> Evaluation:
+    def _evaluated(self, run: Run, statistics: Rows | None) -> nn.Module:
+        """The model that is evaluated: the averaged weights, with the statistics of real rows where they are given."""
+        # Each rank keeps the running statistics of its own samples; the run's are rank 0's, which checkpoints hold.
+        self.ranks.copy(run.average.buffers())
+        if statistics is None:
+            return run.average
+        model = deepcopy(run.average)
+        with run.autocast():
+            recompute_statistics(model, self.feed.once(statistics, run.task, run.stage.seed), run.task.loss)
+        return model
+
+    def _evaluate(self, store: Store, run: Run, model: nn.Module, leg: Leg, source: Source) -> Evaluation:
         """Evaluates a run on a whole set, and stores what it measured."""
-        metrics = self._metrics(run, source)
+        metrics = self._metrics(run, model, source)
         evaluation = Evaluation(metrics, train_loss=run.train_loss(), time_ms=time.time_ns() // 1_000_000)
         if self.ranks.first:
-            store.save_evaluation(run.stage.key, run.step, self._evaluation_key(source), evaluation)
+            store.save_evaluation(run.stage.key, run.step, self._evaluation_key(leg, source), evaluation)
         return self.ranks.broadcast(evaluation)
 
-    def _metrics(self, run: Run, source: Source) -> dict[str, float]:
-        """The metrics of the averaged weights on a whole set; the sums over ranks are exact."""
+    def _metrics(self, run: Run, model: nn.Module, source: Source) -> dict[str, float]:
+        """The metrics of a model on a whole set; the sums over ranks are exact."""
         evaluator = run.task.evaluator(self.device)
-        model = run.average
-        # Each rank keeps the running statistics of its own samples; the run's are rank 0's, which checkpoints hold.
-        self.ranks.copy(model.buffers())
         model.eval()
         columns = run.task.evaluation_columns(source.packs)
         batches = eval_batches(
@@ -261,64 +275,15 @@ class Trainer:
         )
         with torch.no_grad(), run.autocast():
             for batch in batches:
-                evaluator.update(model, self._to_device(batch))
+                evaluator.update(model, self.feed.to_device(batch))
         self.ranks.sum(evaluator.state())
         return {name: float(value) for name, value in evaluator.compute().items()}
-
-    def _domain_rows(self, stage: Stage) -> list[DomainRows]:
-        wanted: list[tuple[Domain, Rows | None]] = [(Domain.REAL, stage.real), (Domain.SYNTHETIC, stage.synthetic)]
-        return [
-            DomainRows(domain, rows.digest, nested_rows(rows.total, rows.count, seed=stage.seed, digest=rows.digest))
-            for domain, rows in wanted
-            if rows is not None
-        ]
 
     def _task(self, stage: Stage) -> Task:
         """The task of a stage: the search's, or an earlier phase of it."""
         if stage.task not in self._tasks:
             self._tasks[stage.task] = build_task(stage.task, self.scenes)
         return self._tasks[stage.task]
-
-    def _source(self, rows: Rows | DomainRows) -> Source:
-        if rows.digest not in self.sources:
-            raise PackError(
-                f"a worker must have the packs that the search opened, but no source of digest {rows.digest[:12]};"
-                " a pack was replaced since then: run the search again"
-            )
-        return self.sources[rows.digest]
-
-    def _loader(self, stage: Stage) -> Loader:
-        rows, task = self._domain_rows(stage), self._task(stage)
-        return Loader(
-            {one.domain: self._source(one) for one in rows},
-            Mix(stage.training.batch_size, stage.seed, rows, stage.synthetic_share),
-            task.draw if self._augments(stage) else task.augment,
-            task.columns,
-            rank=self.ranks.rank,
-            world_size=self.ranks.world_size,
-        )
-
-    def _augments(self, stage: Stage) -> bool:
-        """Whether this process's device augments, and not its loader."""
-        return stage.training.augments_on_device(self.device.type)
-
-    def _ready(self, stage: Stage, batch: Batch) -> Batch:
-        """A batch of the loader, augmented, on the device."""
-        return self._task(stage).finish(batch, self.device) if self._augments(stage) else self._to_device(batch)
-
-    def _restart_batches(self, stage: Stage) -> Iterator[Batch]:
-        """The real subset of a stage once, unaugmented, in its seeded order; every rank sees all of it."""
-        (rows,) = (rows for rows in self._domain_rows(stage) if rows.domain is Domain.REAL)
-        order = np.asarray(rows.rows)
-        source, task = self._source(rows), self._task(stage)
-        for chunk in np.array_split(order, math.ceil(len(order) / EVALUATION_BATCH)):
-            samples = [task.unaugmented(source.sample(int(row), task.columns)) for row in chunk]
-            batch = {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
-            domain = torch.full((len(samples),), int(Domain.REAL), dtype=torch.int64)
-            yield self._to_device(batch | {"domain": domain})
-
-    def _to_device(self, batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
 
     def _step_seed(self, stage: Stage, step: int) -> int:
         """The seed of what a step draws from torch (dropout): of (replicate, data, step, rank), never of the key."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from datasets.mix import subset_count
 from datasets.translation.spec import AdainImage, TranslationSpec
-from trainables.methods import IMAGE_METHODS
+from trainables.methods import IMAGE_METHODS, reads_references
 from trainables.recipe import DomainName, Recipe
 from trainables.specs import TaskSpec
 from trainables.stage import Rows, Training

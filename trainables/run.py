@@ -3,7 +3,7 @@
 `state()` is one literal dict that holds all that a resume needs; a run restored from it goes on with the same bits.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from typing import Any
@@ -30,13 +30,7 @@ class Run:
     """A stage while it is trained. Make one with `begin` or `restore`."""
 
     def __init__(
-        self,
-        stage: Stage,
-        task: Task,
-        device: torch.device,
-        ranks: Ranks,
-        address: tuple[str, str],
-        fill: Callable[[nn.Module], object],
+        self, stage: Stage, task: Task, device: torch.device, ranks: Ranks, address: tuple[str, str], model: nn.Module
     ) -> None:
         self.stage = stage
         self.task = task
@@ -44,17 +38,15 @@ class Run:
         self._ranks = ranks
         self.address = address  # (store root, stage key): what its checkpoints are called
         self.step = 0
-        self.model = task.build_model()
-        adapt(self.model, stage.adaptation)
-        fill(self.model)
-        self.model.to(device)
+        self.model = model.to(device)
+        self._still = _freeze(model, stage.frozen)
         self.average = deepcopy(self.model)  # what is evaluated
         on_gpu = [device.index] if device.type == "cuda" else None
         self._parallel: nn.Module = self.model
         if ranks.world_size > 1:
             self._parallel = DistributedDataParallel(self.model, device_ids=on_gpu)
         self._optimizer = _optimizer(self.model, stage, task.lr_factors)
-        self._parameters = list(self.model.parameters())
+        self._parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         pairs = list(zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True))
         self._floats = [(mean, value) for mean, value in pairs if mean.is_floating_point()]
         self._integers = [(mean, value) for mean, value in pairs if not mean.is_floating_point()]
@@ -71,22 +63,26 @@ class Run:
         address: tuple[str, str],
         weights: dict[str, Tensor] | None,
     ) -> "Run":
-        """A run at step 0: from the seed's initial weights, or a fork from raw weights, optimizer and average new."""
-
-        def fill(model: nn.Module) -> None:
-            if weights is None:
-                task.initialise(model, stage.seed)
-            else:
-                task.initialise_from(model, weights, stage.seed)
-
-        return cls(stage, task, device, ranks, address, fill)
+        """A run at step 0: from the seed's initial weights, or a fork from raw ones of the stage's adaptation (see
+        `adaptation.converted`), optimizer and average new."""
+        model = task.build_model()
+        if weights is None:
+            task.initialise(model, stage.seed)
+            adapt(model, stage.adaptation, stage.adain)
+        else:
+            adapt(model, stage.adaptation, stage.adain)
+            task.initialise_from(model, weights, stage.seed)
+        return cls(stage, task, device, ranks, address, model)
 
     @classmethod
     def restore(
         cls, stage: Stage, task: Task, device: torch.device, ranks: Ranks, address: tuple[str, str], state: Any
     ) -> "Run":
         """The run that `state()` was taken of, to the bit."""
-        run = cls(stage, task, device, ranks, address, lambda model: model.load_state_dict(state["model"]))
+        model = task.build_model()
+        adapt(model, stage.adaptation, stage.adain)
+        model.load_state_dict(state["model"])
+        run = cls(stage, task, device, ranks, address, model)
         run.average.load_state_dict(state["average"])
         run._optimizer.load_state_dict(state["optimizer"])
         run._loss_average.copy_(state["loss_average"])
@@ -112,6 +108,12 @@ class Run:
         """Sets the average to the weights as they are (after a conversion has changed them at the fork)."""
         self.average.load_state_dict(self.model.state_dict())
 
+    def train(self) -> None:
+        """Training mode, but for the normalisations that are frozen: their statistics stay too."""
+        self.model.train()
+        for module in self._still:
+            module.eval()
+
     def train_step(self, batch: Batch, *, seed: int) -> None:
         """One optimizer step. Everything torch draws in it comes from `seed`."""
         torch.manual_seed(seed)
@@ -133,9 +135,12 @@ class Run:
 
     def _rate(self) -> float:
         """The learning rate of the next step, before the factors of parts of the model."""
-        warmup, horizon = self.stage.training.warmup, self.stage.horizon
+        warmup = self.stage.training.warmup
         rate = self.stage.lr * min(1.0, (self.step + 1) / warmup) if warmup else self.stage.lr
-        return rate * (1 - self.step / horizon) ** POLY if horizon else rate
+        if self.stage.training.lr_schedule == "constant":
+            return rate
+        assert self.stage.horizon is not None
+        return rate * (1 - self.step / self.stage.horizon) ** POLY
 
     def is_finite(self) -> bool:
         """Whether every step so far was finite. Waits for the device."""
@@ -171,6 +176,30 @@ class Run:
         self._loss_average.lerp_(loss.double(), 1 - LOSS_DECAY)
 
 
+def _freeze(model: nn.Module, parts: tuple[str, ...]) -> list[nn.Module]:
+    """Stops the gradients of parts of a model ("norm", or prefixes of parameters' names); the normalisations in them.
+
+    Raises ValueError for a part that the model has not, and when nothing is left to train.
+    """
+    norms = {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    still: dict[str, nn.Module] = {}
+    for part in parts:
+        prefix = f"{part.rstrip('.')}."
+        within = {n: m for n, m in norms.items() if part == "norm" or f"{n}.".startswith(prefix)}
+        parameters = [p for n, p in model.named_parameters() if n.startswith(prefix)]
+        if part == "norm":
+            parameters = [parameter for module in norms.values() for parameter in module.parameters()]
+        if not parameters:
+            known = sorted({name.partition(".")[0] for name, _ in model.named_parameters()})
+            raise ValueError(f"freeze must name norm or parts of the model ({', '.join(known)}), but got {part!r}")
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        still |= within
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"freeze must leave something to train, but {'+'.join(parts)} is the whole model")
+    return list(still.values())
+
+
 def _optimizer(model: nn.Module, stage: Stage, factors: Mapping[str, float]) -> torch.optim.Optimizer:
     """The optimizer of a stage, one group of parameters for each learning rate, with weight decay or without.
 
@@ -183,7 +212,8 @@ def _optimizer(model: nn.Module, stage: Stage, factors: Mapping[str, float]) -> 
         prefixes = [prefix for prefix in factors if name.startswith(prefix)]
         found.update(prefixes)
         factor = factors[max(prefixes, key=len)] if prefixes else 1.0
-        groups.setdefault((factor, id(parameter) not in spared), []).append(parameter)
+        if parameter.requires_grad:
+            groups.setdefault((factor, id(parameter) not in spared), []).append(parameter)
     if absent := [prefix for prefix in factors if prefix not in found]:
         raise ValueError(f"lr_factors must be of parts of {type(model).__name__}, but it has no {absent[0]!r}")
     training = stage.training

@@ -44,6 +44,7 @@ class Task(Protocol):
 
     lr_factors: Mapping[str, float]  # on the stage's learning rate, for parameters whose name has the prefix
     columns: tuple[str, ...]  # of a pack, needed for training and evaluation
+    unlabelled_columns: tuple[str, ...]  # those of `columns` that real images without labels must have
     metric_version: int  # bumped with any change of a metric's numbers; part of an evaluation's key
 
     def evaluation_columns(self, packs: Sequence[Pack]) -> tuple[str, ...]:
@@ -76,7 +77,8 @@ class Task(Protocol):
         rounding. A sample's bits do not depend on the others of its batch."""
 
     def unaugmented(self, sample: Sample) -> dict[str, np.ndarray]:
-        """What `augment` gives, without its randomness: a training sample that only training data has part in."""
+        """What `augment` gives, without its randomness: a training sample that only training data has part in. Labels
+        that a row of `unlabelled_columns` lacks are unknown ones."""
 
     def prepare(self, sample: Sample) -> dict[str, np.ndarray]:
         """An evaluation sample from a row: no randomness; same names, dtypes and shapes as `augment` gives."""

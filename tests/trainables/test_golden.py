@@ -99,7 +99,12 @@ def test_the_recorded_version_is_the_code_s() -> None:
 def test_exact_facts(toy_packs: Path, trainer: Trainer) -> None:
     problem = toy_problem(toy_packs)
     stage = path_of(RECIPES["mixed"], problem, 0)[-1].stage
-    draws = trainer._loader(stage).mix.batch(0)
+    both = {Domain.REAL: stage.real, Domain.SYNTHETIC: stage.synthetic}
+    rows = [
+        DomainRows(d, r.digest, nested_rows(r.total, r.count, seed=stage.seed, digest=r.digest))
+        for d, r in both.items()
+    ]
+    draws = Mix(stage.training.batch_size, stage.seed, rows, stage.synthetic_share).batch(0)
     model = trainer.task.build_model()
     trainer.task.initialise(model, stage.seed)
     weights = hashlib.blake2b(digest_size=16)

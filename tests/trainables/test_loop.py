@@ -332,7 +332,7 @@ def test_a_trunk_is_trained_once_whichever_recipe_comes_first(
 def bad_step(trainer: Trainer, stage: Stage) -> int:
     """The first step at which the loss or a gradient is not finite, found by computing each one by hand."""
     run = Run.begin(stage, trainer.task, trainer.device, trainer.ranks, ("", ""), None)
-    for step, batch in enumerate(trainer._loader(stage).batches(0, 50)):
+    for step, batch in enumerate(trainer.feed.batches(stage, trainer.task, 0, 50)):
         model, seed = deepcopy(run.model), trainer._step_seed(stage, step)
         torch.manual_seed(seed)
         with domains(model, batch["domain"]):

@@ -201,7 +201,7 @@ def test_backgrounds_are_in_an_evaluation_s_key_where_they_are_seen(tmp_path: Pa
             device=torch.device("cpu"),
             scenes=Scenes(rooms(tmp_path / f"train-{seed}"), rooms(tmp_path / f"evaluation-{seed}", seed)),
         )
-        keys.append([trainer._evaluation_key(source) for source in (captured, cut, both)])
+        keys.append([trainer._evaluation_key(path[-1], source) for source in (captured, cut, both)])
     assert [one == other for one, other in zip(*keys, strict=True)] == [True, False, False]
     assert len({*keys[0], *keys[1]}) == 5
 
@@ -303,6 +303,6 @@ def test_statistics_restart_from_a_fixed_number_of_cells(tmp_path: Path) -> None
     model = trainer.task.build_model().eval()
     seen: list[int] = []
     model.get_submodule("refiner.conv1").register_forward_hook(lambda _, __, output: seen.append(len(output)))
-    for batch in trainer._restart_batches(path[-1].stage):
+    for batch in trainer.feed.once(path[-1].stage.real, trainer.task, path[-1].stage.seed):
         trainer.task.loss(model, batch)
     assert sum(seen) == 4 * 10

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from datasets.translation.spec import AdainImage
 from datasets.weights import Weights
 from tests.toy import RECIPES, SPEC, TRAINING
 from trainables.landmarks.spec import LandmarksSpec
 from trainables.matting.spec import BasePhase, MattingSpec, Refinement
 from trainables.path import Leg, path_of, steps_alone, steps_shared
 from trainables.problem import Problem, SourceFacts
+from trainables.methods import Adain
 from trainables.recipe import Recipe
 from trainables.stage import Checkpoint, Rows, Stage, Training
 
@@ -38,11 +40,17 @@ FULL = Stage(
     synthetic_share=0.5,
     backgrounds="e" * 64,
     adaptation="none",
+    adain=Adain(),
+    translation=AdainImage(
+        encoder=Weights(path="e.pth", digest="e" * 64), decoder=Weights(path="d.pth", digest="d" * 64)
+    ),
+    references=Rows("a" * 64, 24, 12),
+    frozen=("backbone",),
     training=Training(),
     lr=0.1,
     seed=0,
 )
-OPTIONAL = ("start", "horizon", "real", "synthetic", "synthetic_share", "backgrounds")
+OPTIONAL = ("start", "horizon", "real", "synthetic", "synthetic_share", "backgrounds", "adain", "translation", "references")
 OTHERS = [
     LandmarksSpec(kind="landmarks", pretrained=Weights(path="w.pth", digest="d" * 64)),
     MattingSpec(
@@ -53,7 +61,7 @@ OTHERS = [
         refinement=Refinement(),
     ),
 ]
-NOT_IN_KEYS = {"task.pretrained.path"}  # where a file lies
+NOT_IN_KEYS = {"task.pretrained.path", "translation.encoder.path", "translation.decoder.path"}  # where a file lies
 NOT_IN_KEYS |= {"task.flip_test", "task.decoding", "task.refinement.mode", "task.refinement.threshold"}  # evaluation
 
 

@@ -35,6 +35,7 @@ class Landmarks:
     """
 
     columns: tuple[str, ...] = ("image", "landmarks")
+    unlabelled_columns: tuple[str, ...] = ("image",)
     metric_version = 1
     lr_factors: Mapping[str, float] = {}
 
@@ -102,6 +103,8 @@ class Landmarks:
         return self._row(sample)
 
     def unaugmented(self, sample: Sample) -> dict[str, np.ndarray]:
+        if "landmarks" not in sample:
+            sample = {**sample, "landmarks": np.full((self.spec.points, 2), np.nan, np.float32)}
         return self.prepare(sample)
 
     def predict(self, model: nn.Module, image: Tensor) -> Tensor:

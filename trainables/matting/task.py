@@ -56,6 +56,7 @@ class Matting:
     """
 
     columns: tuple[str, ...] = COLUMNS
+    unlabelled_columns: tuple[str, ...] = COLUMNS  # a person without a matte cannot be put before a background
     metric_version = 1
 
     def __init__(self, spec: MattingSpec, scenes: Scenes | None = None) -> None:

@@ -44,6 +44,7 @@ class Segmentation:
     """
 
     columns: tuple[str, ...] = ("image", "segmentation")
+    unlabelled_columns: tuple[str, ...] = ("image",)
     metric_version = 2
 
     def __init__(self, spec: SegmentationSpec) -> None:
@@ -121,6 +122,8 @@ class Segmentation:
         return {"image": sample["image"], "segmentation": sample["segmentation"]}
 
     def unaugmented(self, sample: Sample) -> dict[str, np.ndarray]:
+        if "segmentation" not in sample:
+            sample = {**sample, "segmentation": np.full(sample["image"].shape[:2], IGNORE, np.uint8)}
         return self.prepare(sample)
 
     def predict(self, model: nn.Module, batch: Batch) -> Tensor:
