@@ -243,7 +243,7 @@ class Trainer:
 
     def _evaluated(self, run: Run, statistics: Rows | None) -> nn.Module:
         """The model that is evaluated: the averaged weights, with the statistics of real rows where they are given."""
-        # Each rank keeps the running statistics of its own samples; the run's are rank 0's, which checkpoints hold.
+        # Statistics of BatchNorm2d are the same on every rank; of other buffers the run's are rank 0's.
         self.ranks.copy(run.average.buffers())
         if statistics is None:
             return run.average

@@ -1,4 +1,4 @@
-"""Every method on every task's model: a training step, evaluation by both branches, and what it costs in keys."""
+"""Every method on every task's model: training steps, evaluation by both branches, initial weights and statistics."""
 
 import copy
 import math
@@ -92,10 +92,10 @@ def test_statistics_are_recomputed_to_the_same_bits(case: Case, task: Task, meth
             assert torch.equal(tensor, state[name]), name
 
 
-def test_a_mixture_of_any_shape_is_initialised_at_0() -> None:
+def test_mixtures_are_initialised_at_0() -> None:
     model = nn.Sequential(nn.BatchNorm2d(2))
     adapt(model, "dson")
     for parameter in model.parameters():
         nn.init.constant_(parameter, 5.0)
     initialise(model, 0, {})
-    assert [float(p) for name, p in model.named_parameters() if name.endswith("mixture")] == [0.0, 0.0]
+    assert [p.item() for name, p in model.named_parameters() if name.endswith("mixture")] == [0.0, 0.0]

@@ -139,7 +139,7 @@ def test_both_ranks_report_the_same(trained: tuple[list[dict[str, Any]], Path]) 
 def test_a_live_run_and_its_checkpoint_have_the_same_metrics(
     trained: tuple[list[dict[str, Any]], Path], name: str
 ) -> None:
-    """Running statistics differ between ranks; rank 0's are the run's, for evaluation too."""
+    """Every rank evaluates with the weights and running statistics that the checkpoint holds."""
     results, _ = trained
     for result in results:
         assert shorn(result[name]) == shorn(result[f"{name}, read back"])

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainables.adaptation.batch_norm import DomainAware, SharedBatchNorm2d
+from trainables.adaptation.batch_norm import SharedBatchNorm2d
 from trainables.adaptation.moments import affine, moments
 from trainables.adaptation.pooled import Pooled, parameters, world_size
 from trainables.adaptation.split import Pairs, Split
@@ -30,7 +30,7 @@ def restyled(content: Tensor, style: Tensor, strength: float = 1.0) -> Tensor:
     return affine(centred, factor, shift)
 
 
-class AdaInBatchNorm2d(DomainAware, SharedBatchNorm2d):
+class AdaInBatchNorm2d(SharedBatchNorm2d):
     """BatchNorm2d before which synthetic samples take the statistics of real ones. Float [B, C, H, W].
 
     In training, inside `domains`: synthetic sample i takes those of real sample i mod num_real of the same batch, with
@@ -49,11 +49,10 @@ class AdaInBatchNorm2d(DomainAware, SharedBatchNorm2d):
             return super().forward(input)
         centred, mean, var = moments(input)
         factor, mean = self._styles(split, split.pairs, mean, _unbiased(var, input))
-        everything = torch.ones(1, len(input), dtype=torch.float64, device=input.device)
-        pooled = Pooled.of(mean, factor.square() * var, input[0, 0].numel(), everything)
+        pooled = Pooled.of(mean, factor.square() * var, input[0, 0].numel(), split.everything)
         pooled.track(0, self)
         batch_mean, batch_var = pooled.used([self])
-        weight, bias = parameters([self])
+        weight, bias = parameters([self]).chunk(2, dim=1)
         scale = weight * torch.rsqrt(batch_var + self.eps)
         return affine(centred, factor * scale, bias + (mean - batch_mean) * scale)
 

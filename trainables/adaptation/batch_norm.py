@@ -14,22 +14,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from trainables.adaptation.moments import affine, moments
-from trainables.adaptation.pooled import Pooled, buffers, parameters, world_size
+from trainables.adaptation.pooled import Groups, Pooled, buffers, count_batch, over_ranks, parameters, world_size
 from trainables.adaptation.split import Split
-
-
-class SharedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose batch is that of all ranks. Input and output float [B, C, H, W].
-
-    In one process it is BatchNorm2d, to the bit. Over ranks, what torch's SyncBatchNorm computes, on CPUs too; a
-    batch with one value per channel, which BatchNorm2d refuses, is normalised by the running statistics.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if not self.training or world_size() == 1:
-            return super().forward(input)
-        everything = torch.ones(1, len(input), dtype=torch.float64, device=input.device)
-        return by_pooled_statistics(input, everything, [self], [self])
 
 
 class DomainAware:
@@ -50,6 +36,25 @@ class DomainAware:
         return split
 
 
+class SharedBatchNorm2d(DomainAware, nn.BatchNorm2d):
+    """BatchNorm2d whose batch is that of all ranks. Input and output float [B, C, H, W].
+
+    In one process it is BatchNorm2d, to the bit. Over ranks, what torch's SyncBatchNorm computes, on CPUs too; a
+    batch with one value per channel, which BatchNorm2d refuses, is normalised by the running statistics. Outside of
+    `domains` each layer asks the other ranks for the size of the batch.
+    """
+
+    method = "none"
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or world_size() == 1:
+            return super().forward(input)
+        if self.split is not None:
+            return by_pooled_statistics(input, self.known_split(input).everything, [self], [self])
+        (count,) = over_ranks([len(input)], input.device)
+        return by_pooled_statistics(input, Groups.one(len(input), count, input.device), [self], [self])
+
+
 class RealBatchNorm2d(DomainAware, nn.BatchNorm2d):
     """BatchNorm2d whose running statistics are those of real samples. Input and output float [B, C, H, W].
 
@@ -68,7 +73,7 @@ class RealBatchNorm2d(DomainAware, nn.BatchNorm2d):
         split = self.known_split(input)
         if world_size() == 1:
             return by_domain(input, split, self, self, synthetic_tracks=False)
-        return by_pooled_statistics(input, split.membership, [self, self], [self, None])
+        return by_pooled_statistics(input, split.groups, [self, self], [self, None])
 
 
 def by_domain(
@@ -90,23 +95,21 @@ def by_domain(
 
 
 def by_pooled_statistics(
-    x: Tensor, membership: Tensor, norms: Sequence[nn.BatchNorm2d], tracking: Sequence[nn.BatchNorm2d | None]
+    x: Tensor, groups: Groups, norms: Sequence[nn.BatchNorm2d], tracking: Sequence[nn.BatchNorm2d | None]
 ) -> Tensor:
-    """Normalises D domains of x float [B, C, H, W], over all ranks, with the affine parameters of D layers.
+    """Normalises D groups of x float [B, C, H, W], over all ranks, with the affine parameters of D layers.
 
-    membership  float64 [D, B], 1 where a sample is of the domain
-    tracking    the layers whose running statistics follow a domain's
+    `tracking` are the layers whose running statistics follow a group's.
     """
     centred, mean, var = moments(x)
-    pooled = Pooled.of(mean, var, x[0, 0].numel(), membership)
-    for domain, norm in enumerate(tracking):
+    pooled = Pooled.of(mean, var, x[0, 0].numel(), groups)
+    for group, norm in enumerate(tracking):
         if norm is not None and norm.training:
-            pooled.track(domain, norm)
-    domain_mean, domain_var = pooled.used(norms)
-    weight, bias = parameters(norms)
-    scale = weight * torch.rsqrt(domain_var + norms[0].eps)
-    per_sample = membership.T @ torch.cat([scale, bias - domain_mean * scale], dim=1)
-    scale, shift = per_sample.chunk(2, dim=1)
+            pooled.track(group, norm)
+    group_mean, group_var = pooled.used(norms)
+    weight, bias = parameters(norms).chunk(2, dim=1)
+    scale = weight * torch.rsqrt(group_var + norms[0].eps)
+    scale, shift = groups.spread(torch.cat([scale, bias - group_mean * scale], dim=1)).chunk(2, dim=1)
     return affine(centred, scale, shift + mean * scale)
 
 
@@ -164,7 +167,7 @@ class _ByDomain(Function):
             running: tuple[Any, Any] = (None, None)
             momentum = 0.0
             if by_batch and tracks:
-                momentum, running = _count(norm), buffers(norm)[1:]
+                momentum, running = count_batch(norm), buffers(norm)[1:]
             elif not by_batch:
                 running = buffers(norm)[1].clone(), buffers(norm)[2].clone()
             mean, invstd = (buffers(norm)[1].new_empty(x.shape[1] if by_batch else 0) for _ in range(2))
@@ -197,10 +200,3 @@ class _ByDomain(Function):
             )
         (dx, *real), (more, *synthetic) = grads
         return (torch.cat([dx, more]) if wanted[0] else None, *real, *synthetic, None, None, None, None)
-
-
-def _count(norm: nn.BatchNorm2d) -> float:
-    """Counts a batch; the weight of its statistics in the running ones."""
-    batches = buffers(norm)[0]
-    batches.add_(1)
-    return 1.0 / float(batches) if norm.momentum is None else norm.momentum

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from datasets import Domain
 from trainables.adaptation.batch_norm import DomainAware, by_domain, by_pooled_statistics, by_running_statistics
 from trainables.adaptation.moments import affine, moments
-from trainables.adaptation.pooled import Pooled, buffers, parameters, world_size
+from trainables.adaptation.pooled import Groups, Pooled, buffers, parameters, world_size
 
 
 class MixedBatchNorm2d(nn.BatchNorm2d):
@@ -73,7 +73,7 @@ class DomainBatchNorm2d(BranchedNorm2d):
         split = self.known_split(input)
         if world_size() == 1:
             return by_domain(input, split, norms[Domain.REAL], norms[Domain.SYNTHETIC], synthetic_tracks=True)
-        return by_pooled_statistics(input, split.membership, norms, norms)
+        return by_pooled_statistics(input, split.groups, norms, norms)
 
 
 class MixedNorm2d(BranchedNorm2d):
@@ -98,9 +98,9 @@ class MixedNorm2d(BranchedNorm2d):
         norms = self.norms()
         present = [norms[domain] for domain in split.present]
         if input[0, 0].numel() > 1:
-            return self._mixed(input, split.membership, present)
+            return self._mixed(input, split.groups, present)
         if world_size() > 1:
-            output = by_pooled_statistics(input, split.membership, norms, norms)
+            output = by_pooled_statistics(input, split.groups, norms, norms)
             # A mixture that is not used: its gradient of zeros is what DistributedDataParallel waits for.
             return output + 0 * sum(norm.mixture for norm in norms)  # type: ignore[misc]
         return by_domain(input, split, norms[Domain.REAL], norms[Domain.SYNTHETIC], synthetic_tracks=True)
@@ -113,41 +113,37 @@ class MixedNorm2d(BranchedNorm2d):
         centred, mean, var = moments(x)
         together = mean.mean(0, keepdim=True)
         spread = (var + mean.square()).mean(0, keepdim=True) - together.square()
-        everything = torch.ones(1, len(x), dtype=torch.float64, device=x.device)
-        return self._affine(centred, mean, var, everything, [norm], (together.double(), spread.double()))
+        return self._affine(centred, mean, var, Groups.one(len(x), len(x), x.device), [norm], (together, spread))
 
     def _by_running_statistics(self, x: Tensor, domain: Domain) -> Tensor:
         norm = self.norms()[domain]
         if x[0, 0].numel() == 1:
             return by_running_statistics(norm, x)
         _, running_mean, running_var = buffers(norm)
-        everything = torch.ones(1, len(x), dtype=torch.float64, device=x.device)
         running = running_mean[None].double(), running_var[None].double()
-        return self._affine(*moments(x), everything, [norm], running)
+        return self._affine(*moments(x), Groups.one(len(x), len(x), x.device), [norm], running)
 
-    def _mixed(self, x: Tensor, membership: Tensor, norms: list[nn.BatchNorm2d]) -> Tensor:
+    def _mixed(self, x: Tensor, groups: Groups, norms: list[nn.BatchNorm2d]) -> Tensor:
         centred, mean, var = moments(x)
-        pooled = Pooled.of(mean, var, x[0, 0].numel(), membership)
-        for domain, norm in enumerate(norms):
+        pooled = Pooled.of(mean, var, x[0, 0].numel(), groups)
+        for group, norm in enumerate(norms):
             if norm.training:
-                pooled.track(domain, norm)
-        return self._affine(centred, mean, var, membership, norms, pooled.used(norms))
+                pooled.track(group, norm)
+        return self._affine(centred, mean, var, groups, norms, pooled.used(norms))
 
     def _affine(
         self,
         centred: Tensor,
         mean: Tensor,
         var: Tensor,
-        membership: Tensor,
+        groups: Groups,
         norms: list[nn.BatchNorm2d],
-        domains: tuple[Tensor, Tensor],
+        statistics: tuple[Tensor, Tensor],
     ) -> Tensor:
-        """The layer's output, of the samples' mean and var [B, C] and the domains' float64 [D, C]."""
-        weight, bias = parameters(norms)
+        """The layer's output, of the samples' mean and var [B, C] and the groups' statistics, float64 [D, C]."""
+        # With w the batch's share: mean_n - mixed mean = w (mean_n - batch mean), and the same mixes the variances.
         share = torch.stack([norm.mixture for norm in norms]).double().sigmoid()[:, None]  # type: ignore[misc]
-        rows = torch.cat([share * domains[0], share * domains[1], weight, bias, 1 - share], dim=1)
-        of_domain = membership.T @ rows
-        channels = mean.shape[1]
-        batch_mean, batch_var, weight, bias, own = of_domain.split([channels] * 4 + [1], dim=1)
-        scale = weight * torch.rsqrt(batch_var + own * var + norms[0].eps)
-        return affine(centred, scale, bias + ((1 - own) * mean - batch_mean) * scale)
+        rows = groups.spread(torch.cat([*statistics, parameters(norms), share], dim=1))
+        batch_mean, batch_var, weight, bias, share = rows.split([mean.shape[1]] * 4 + [1], dim=1)
+        scale = weight * torch.rsqrt(torch.lerp(var, batch_var, share) + norms[0].eps)
+        return affine(centred, scale, torch.addcmul(bias, share * (mean - batch_mean), scale))

@@ -12,6 +12,7 @@ from datasets import Domain
 from trainables.adaptation.adain import AdaInBatchNorm2d
 from trainables.adaptation.batch_norm import DomainAware, RealBatchNorm2d, SharedBatchNorm2d
 from trainables.adaptation.domain_specific import BranchedNorm2d, DomainBatchNorm2d, MixedBatchNorm2d, MixedNorm2d
+from trainables.adaptation.pooled import world_size
 from trainables.adaptation.split import Split
 
 # With the parameters and keys of BatchNorm2d, and with branches.
@@ -89,10 +90,14 @@ def _chosen(layers: list[Any], options: Any) -> int:
 def domains(model: nn.Module, domain: Tensor) -> Iterator[None]:
     """Tells the model's layers the domain of each sample, int64 [B], for the forward passes in training inside.
 
-    Without effect on a plain model, and on evaluation. `model` may be wrapped (DistributedDataParallel).
+    Without effect on a plain model in one process, and on evaluation. `model` may be wrapped (DistributedDataParallel).
     Raises ValueError for a value that is no `datasets.Domain`.
     """
-    layers = [module for module in model.modules() if isinstance(module, DomainAware)]
+    layers = [
+        module
+        for module in model.modules()
+        if isinstance(module, DomainAware) and (type(module) is not SharedBatchNorm2d or world_size() > 1)
+    ]
     split = Split(domain, layers[0].method) if layers else None
     for layer in layers:
         layer.split = split

@@ -15,14 +15,13 @@ from torch.autograd import Function
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of features float [B, C, H, W]: the features without their mean, in x's dtype; mean and biased variance over
-    H and W, float32 (float64 of float64) [B, C]. Differentiable."""
+    H and W, float64 [B, C], of float32 sums. Differentiable."""
     return _Moments.apply(x)
 
 
 def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """x * scale + shift in x's dtype; x float [B, C, H, W], scale and shift [B, C]. Differentiable."""
-    wide = _wide(x)
-    return _Affine.apply(x, scale.to(wide), shift.to(wide))
+    """x * scale + shift in x's dtype; x float [B, C, H, W], scale and shift float64 [B, C]. Differentiable."""
+    return _Affine.apply(x, scale, shift)
 
 
 class _Moments(Function):
@@ -32,14 +31,14 @@ class _Moments(Function):
         centred = (x - mean[:, :, None, None]).to(x.dtype)
         norm = torch.linalg.vector_norm(centred, dim=(2, 3), dtype=_wide(x))
         ctx.save_for_backward(centred)
-        return centred, mean, norm.square() / x[0, 0].numel()
+        return centred, mean.double(), norm.double().square() / x[0, 0].numel()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_mean: Tensor, grad_var: Tensor) -> Tensor:
         # d centred = dx - mean(dx), d mean = mean(dx), d var = 2 mean(centred dx); centred has the mean 0.
         (centred,) = ctx.saved_tensors
         size = centred[0, 0].numel()
-        constant = grad_mean / size - grad.mean((2, 3), dtype=grad_mean.dtype)
+        constant = grad_mean / size - grad.mean((2, 3), dtype=_wide(grad))
         return _map(centred, grad_var * (2 / size), constant).add_(grad)
 
 
@@ -54,9 +53,18 @@ class _Affine(Function):
         x, scale = ctx.saved_tensors
         flat, zeros, ones = _constants(x)
         dx, grad_scale, grad_shift = torch.ops.aten.native_batch_norm_backward(
-            _flat(grad), flat, scale.reshape(-1), zeros, ones, None, None, False, 0.0, [True, True, True]
+            _flat(grad),
+            flat,
+            scale.to(zeros.dtype).reshape(-1),
+            zeros,
+            ones,
+            None,
+            None,
+            False,
+            0.0,
+            [True, True, True],
         )
-        return dx.view(x.shape), grad_scale.view(scale.shape), grad_shift.view(scale.shape)
+        return dx.view(x.shape), grad_scale.view(scale.shape).double(), grad_shift.view(scale.shape).double()
 
 
 def _map(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -64,7 +72,7 @@ def _map(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     # Written into a tensor that is no view: what follows a normalisation works in place.
     y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     torch.ops.aten.native_batch_norm.out(
-        *(flat, scale.reshape(-1), shift.reshape(-1), zeros, ones, False, 0.0, 0.0),
+        *(flat, scale.to(zeros.dtype).reshape(-1), shift.to(zeros.dtype).reshape(-1), zeros, ones, False, 0.0, 0.0),
         out=_flat(y),
         save_mean=zeros.new_empty(0),
         save_invstd=zeros.new_empty(0),

@@ -1,11 +1,12 @@
-"""Pooled: a domain's statistics, of each sample's own, over the samples of all ranks.
+"""Pooled: the statistics of a domain, made of those of its samples, on all ranks.
 
-The sums that SyncBatchNorm exchanges (count, sum, sum of squares), per domain, in float64, through a sum over ranks
-that is differentiable: gradients are those of the whole batch in one process, and all ranks hold the same bits.
+What SyncBatchNorm exchanges, for each domain, in float64 and through a sum over ranks that is differentiable: gradients
+are those of the whole batch in one process, and all ranks hold the same bits.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -19,48 +20,80 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def over_ranks(counts: Sequence[int], device: torch.device) -> tuple[int, ...]:
+    """Counts, summed over ranks. Waits for the device where there are several."""
+    if world_size() == 1:
+        return tuple(counts)
+    total = torch.tensor(counts, dtype=torch.int64, device=device)
+    dist.all_reduce(total)
+    return tuple(total.tolist())
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which of this process's B samples are normalised together, in D groups.
+
+    membership  float64 [D, B], 1 where a sample is of the group
+    counts      samples of each group, over all ranks
+    """
+
+    membership: Tensor
+    counts: tuple[int, ...]
+
+    @classmethod
+    def one(cls, num_samples: int, count: int, device: torch.device) -> "Groups":
+        """All samples; `count` over all ranks."""
+        return cls(torch.ones(1, num_samples, dtype=torch.float64, device=device), (count,))
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """float64 [D, B]: the weight of a sample in the mean of its group over all ranks."""
+        counts = torch.tensor(self.counts, dtype=torch.float64, device=self.membership.device)
+        return self.membership / counts.clamp(min=1)[:, None]
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """Of float64 [D, K], to each sample its group's: [B, K]."""
+        return self.membership.T @ rows
+
+
 @dataclass(frozen=True)
 class Pooled:
-    """Of D domains over all ranks: mean and biased variance, float64 [D, C], and count of values, float64 [D, 1]."""
+    """Statistics of D groups over all ranks: mean and biased variance, float64 [D, C], and the values in each."""
 
     mean: Tensor
     var: Tensor
-    count: Tensor
+    counts: list[int]
 
     @classmethod
-    def of(cls, mean: Tensor, var: Tensor, size: int, membership: Tensor) -> "Pooled":
-        """Of samples with mean and var [B, C] over `size` values each; membership float64 [D, B] of 0 and 1."""
-        mean = mean.double()
-        channels = mean.shape[1]
-        count = membership.sum(1, keepdim=True) * size
-        weights = membership * size
-        sums = torch.cat([weights @ mean, weights @ (var.double() + mean.square()), count], dim=1)
+    def of(cls, mean: Tensor, var: Tensor, size: int, groups: Groups) -> "Pooled":
+        """Of samples with mean and biased var, float64 [B, C], of `size` values each."""
+        moments = groups.shares @ torch.cat([mean, var + mean.square()], dim=1)
         if world_size() > 1:
-            sums = _SumOverRanks.apply(sums)
-        count = sums[:, -1:].detach()
-        pooled, squares = (sums[:, :-1] / count.clamp(min=1)).split(channels, dim=1)
-        return cls(pooled, squares - pooled.square(), count)
+            moments = _SumOverRanks.apply(moments)
+        pooled, squares = moments.chunk(2, dim=1)
+        return cls(pooled, squares - pooled.square(), [count * size for count in groups.counts])
 
     @torch.no_grad()
-    def track(self, domain: int, norm: nn.BatchNorm2d) -> None:
-        """Moves a layer's running statistics by a domain's. One with fewer than two values moves nothing."""
-        mean, var, count = self.mean[domain], self.var[domain], self.count[domain]
-        enough = count > 1
-        batches, running_mean, running_var = buffers(norm)
-        batches += enough[0]
-        weight = enough * (norm.momentum if norm.momentum is not None else 1 / batches.clamp(min=1))
-        running_mean += weight * (mean - running_mean)
-        running_var += weight * (var * (count / (count - 1).clamp(min=1)) - running_var)
+    def track(self, group: int, norm: nn.BatchNorm2d) -> None:
+        """Moves a layer's running statistics by a group's. One with fewer than two values moves nothing."""
+        count = self.counts[group]
+        if count < 2:
+            return
+        weight = count_batch(norm)
+        _, running_mean, running_var = buffers(norm)
+        running_mean.mul_(1 - weight).add_(self.mean[group], alpha=weight)
+        running_var.mul_(1 - weight).add_(self.var[group], alpha=weight * count / (count - 1))
 
     def used(self, norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
-        """What D layers normalise their domain with, float64 [D, C]: its statistics; the layer's running ones where it
+        """What D layers normalise their group with, float64 [D, C]: its statistics; the layer's running ones where it
         has fewer than two values, and so no variance, or where the layer is in evaluation mode."""
-        enough = self.count > 1
-        if not all(norm.training for norm in norms):
-            enough = enough & torch.tensor([[norm.training] for norm in norms], device=enough.device)
+        by_batch = [norm.training and count > 1 for norm, count in zip(norms, self.counts, strict=True)]
+        if all(by_batch):
+            return self.mean, self.var
         means, variances = zip(*(buffers(norm)[1:] for norm in norms), strict=True)
-        mean = torch.where(enough, self.mean, torch.stack(means).double())
-        return mean, torch.where(enough, self.var, torch.stack(variances).double())
+        chosen = torch.tensor(by_batch, device=self.mean.device)[:, None]
+        mean = torch.where(chosen, self.mean, torch.stack(means).double())
+        return mean, torch.where(chosen, self.var, torch.stack(variances).double())
 
 
 def buffers(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,15 +104,21 @@ def buffers(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor]:
     return norm.num_batches_tracked, norm.running_mean, norm.running_var
 
 
-def parameters(norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Tensor]:
-    """Weight and bias of D layers, float64 [D, C]; 1 and 0 of a layer without."""
-    weights: list[Tensor] = []
-    biases: list[Tensor] = []
+def count_batch(norm: nn.BatchNorm2d) -> float:
+    """Counts a batch; the weight of its statistics in the running ones."""
+    batches = buffers(norm)[0]
+    batches.add_(1)
+    return 1.0 / float(batches) if norm.momentum is None else norm.momentum
+
+
+def parameters(norms: Sequence[nn.BatchNorm2d]) -> Tensor:
+    """Weight and bias of D layers, float64 [D, 2 C]; 1 and 0 of a layer without."""
+    rows: list[Tensor] = []
     for norm in norms:
         mean = buffers(norm)[1]
-        weights.append(torch.ones_like(mean) if norm.weight is None else norm.weight)
-        biases.append(torch.zeros_like(mean) if norm.bias is None else norm.bias)
-    return torch.stack(weights).double(), torch.stack(biases).double()
+        rows.append(torch.ones_like(mean) if norm.weight is None else norm.weight)
+        rows.append(torch.zeros_like(mean) if norm.bias is None else norm.bias)
+    return torch.cat(rows).double().view(len(norms), -1)
 
 
 class _SumOverRanks(Function):

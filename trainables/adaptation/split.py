@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from datasets import Domain
-from trainables.adaptation.pooled import world_size
+from trainables.adaptation.pooled import Groups, over_ranks, world_size
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,19 @@ class Split:
         return [domain for domain, count in counts.items() if count or world_size() > 1]
 
     @cached_property
-    def membership(self) -> Tensor:
-        """float64 [present domains, B]: 1 where the sample is of the domain."""
-        return torch.stack([self._domain == domain for domain in self.present]).double()
+    def groups(self) -> Groups:
+        """The present domains. Where there are several processes, asked for on every rank."""
+        membership = torch.stack([self._domain == domain for domain in self.present]).double()
+        return Groups(membership, tuple(self._counts[domain] for domain in self.present))
+
+    @cached_property
+    def everything(self) -> Groups:
+        """One group, whatever the domain. Where there are several processes, asked for on every rank."""
+        return Groups.one(len(self.values), sum(self._counts), self._domain.device)
+
+    @cached_property
+    def _counts(self) -> tuple[int, ...]:
+        return over_ranks((self.num_real, self.num_synthetic), self._domain.device)
 
     @cached_property
     def where(self) -> tuple[Tensor, Tensor]:
