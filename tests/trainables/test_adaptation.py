@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datasets import Domain
 from tests.trainables.adapted import (
     CHANNELS,
     METHODS,
@@ -364,7 +365,7 @@ def test_evaluation_uses_the_real_branch_or_the_one_asked_for(method: str) -> No
     forward(model, images(6), [R, S] * 3)
     model.eval()
     real = model(images(2))
-    with branch(model, S):  # type: ignore[arg-type]
+    with branch(model, Domain.SYNTHETIC):
         synthetic = model(images(2))
     assert torch.equal(model(images(2)), real)
     assert not torch.allclose(real, synthetic)

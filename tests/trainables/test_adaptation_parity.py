@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from datasets import Domain
 from tests.trainables.adapted import R, S, forward
 from trainables.adaptation import adapt, branch
 from trainables.adaptation.adain import restyled
@@ -75,7 +76,7 @@ def test_four_steps_of_dsbn(fill: Any, wide: bool) -> None:
     model.eval()
     x = torch.from_numpy(fill.make_input((4, 8, 16, 16), 11)).to(dtype)
     got["eval_branch0"] = model(x)
-    with branch(model, S):  # type: ignore[arg-type]
+    with branch(model, Domain.SYNTHETIC):
         got["eval_branch1"] = model(x)
     check(fill, "dsbn_layer", {name: got[name] for name in meta["outputs"]}, wide=wide)
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from datasets import Domain
 from tests.trainables.adapted import METHODS, R, S, options
 from tests.trainables.test_task_conformance import Case, Task, batch_of, build, case, model_of, task
 from trainables.adaptation import adapt, branch, converted, domains, recompute_statistics, undecayed
@@ -47,9 +48,9 @@ def test_a_mixed_step_moves_real_evaluation_and_the_other_branch(case: Case, tas
         optimizer.zero_grad()
     average = copy.deepcopy(model).eval()
     values = []
-    for domain in (R, S):
+    for domain in Domain:
         evaluator = task.evaluator(torch.device("cpu"))
-        with torch.no_grad(), branch(average, domain):  # type: ignore[arg-type]
+        with torch.no_grad(), branch(average, domain):
             evaluator.update(average, batch_of(task, case, [R] * 4))
         values.append([state.clone() for state in evaluator.state().values()])
     same = all(torch.equal(a, b) for a, b in zip(*values, strict=True))

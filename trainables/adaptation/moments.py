@@ -6,6 +6,7 @@ The sums are torch's batch normalisation kernels, told that each (sample, channe
 arithmetic for bfloat16 features, on CPU and GPU, and bits that do not depend on the run.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -83,8 +84,14 @@ def _map(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 def _constants(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """x with a channel for each (sample, channel), and the statistics that leave it as it is."""
     flat = _flat(x)
-    zeros = torch.zeros(flat.shape[1], dtype=_wide(x), device=x.device)
-    return flat, zeros, torch.ones_like(zeros)
+    return flat, *_standard(flat.shape[1], _wide(x), x.device)
+
+
+@lru_cache(maxsize=256)
+def _standard(channels: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A mean of 0 and a variance of 1, which nothing writes to."""
+    with torch.inference_mode(False):
+        return torch.zeros(channels, dtype=dtype, device=device), torch.ones(channels, dtype=dtype, device=device)
 
 
 def _flat(x: Tensor) -> Tensor:
