@@ -8,11 +8,16 @@ A mixed batch is divided inside of the layer, where the reference takes the bran
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datasets import Domain
-from trainables.adaptation.batch_norm import DomainAware, by_domain, by_pooled_statistics, by_running_statistics
+from trainables.adaptation.batch_norm import (
+    DomainAware,
+    by_batch_statistics,
+    by_domain,
+    by_pooled_statistics,
+    by_running_statistics,
+)
 from trainables.adaptation.moments import affine, moments
 from trainables.adaptation.pooled import Groups, Pooled, buffers, parameters, world_size
 
@@ -109,7 +114,7 @@ class MixedNorm2d(BranchedNorm2d):
         """Normalises samples of the real domain by the batch's statistics and their own; moves no statistic."""
         norm = self.norms()[Domain.REAL]
         if x[0, 0].numel() == 1:
-            return F.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+            return by_batch_statistics(norm, x)
         centred, mean, var = moments(x)
         together = mean.mean(0, keepdim=True)
         spread = (var + mean.square()).mean(0, keepdim=True) - together.square()
