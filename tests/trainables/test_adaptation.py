@@ -230,6 +230,27 @@ def test_the_order_of_the_samples_does_not_matter(method: str) -> None:
         torch.testing.assert_close(buffer, dict(other.named_buffers())[name])
 
 
+@pytest.mark.parametrize("layout", ["permuted", "channels last"])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_layout_in_memory_does_not_matter(method: str, layout: str) -> None:
+    """Matting's refiner gives patches as a permuted view."""
+    one, other = layer(method), layer(method)
+    x = features(5)
+    there = x.permute(0, 2, 1, 3).contiguous().permute(0, 2, 1, 3) if layout == "permuted" else None
+    there = x.contiguous(memory_format=torch.channels_last) if there is None else there
+    assert not there.is_contiguous()
+    x, there = x.requires_grad_(), there.requires_grad_()
+    y, z = forward(one, x, ORDERS[0]), forward(other, there, ORDERS[0])
+    torch.testing.assert_close(y, z)
+    cotangent = torch.randn(y.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    for mine in (cotangent, cotangent.contiguous(memory_format=torch.channels_last)):
+        (a,) = torch.autograd.grad(y, x, mine, retain_graph=True)
+        (b,) = torch.autograd.grad(z, there, mine, retain_graph=True)
+        torch.testing.assert_close(a, b)
+    for name, buffer in one.named_buffers():
+        torch.testing.assert_close(buffer, dict(other.named_buffers())[name])
+
+
 @pytest.mark.parametrize("domain", LONE, ids=str)
 @pytest.mark.parametrize("method", METHODS)
 def test_a_batch_of_one_domain_trains_and_leaves_the_other_s_branch_alone(method: str, domain: list[int]) -> None:

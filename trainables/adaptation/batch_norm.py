@@ -155,6 +155,7 @@ class _ByDomain(Function):
         synthetic: nn.BatchNorm2d,
         synthetic_tracks: bool,
     ) -> Tensor:
+        x = x.contiguous()  # patches come as a permuted view, into whose layout the kernel writes nonsense
         output = torch.empty_like(x)
         ctx.batch_statistics = []
         saved: list[Tensor] = []

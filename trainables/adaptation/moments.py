@@ -28,6 +28,7 @@ def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 class _Moments(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = x.contiguous()
         mean = x.mean((2, 3), dtype=_wide(x))
         centred = (x - mean[:, :, None, None]).to(x.dtype)
         norm = torch.linalg.vector_norm(centred, dim=(2, 3), dtype=_wide(x))
