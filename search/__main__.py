@@ -22,6 +22,7 @@ File = Annotated[Path, typer.Argument(help="The search file (YAML); see search/e
 Results = Annotated[Path, typer.Option(help="Folder of results, store and MLflow database.")]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster; without it Ray is started on this machine.")]
 Share = Annotated[bool, typer.Option("--share/--no-share", help="Train common stages once, or every recipe by itself.")]
+SHARED_SHOWN = 6  # stages that `check` lists
 
 
 @contextmanager
@@ -73,6 +74,10 @@ def check(file: File) -> None:
     table.add_row(
         "steps shared", f"{p.steps_shared:,} ({saved:.0%} fewer; {p.shared_recipes} recipes share a stage with another)"
     )
+    for k, line in enumerate(p.shared[:SHARED_SHOWN]):
+        table.add_row("" if k else "shared", line)
+    if len(p.shared) > SHARED_SHOWN:
+        table.add_row("", f"and {len(p.shared) - SHARED_SHOWN} more stages")
     table.add_row(
         "model", f"{p.parameters:,} parameters; {p.step_s * 1000:.0f} ms a step, {p.evaluation_s:.2f} s an evaluation"
     )

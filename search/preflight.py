@@ -12,8 +12,9 @@ from datasets.mix import rarest
 from search.config import SearchConfig
 from search.problem import Opened
 from search.study import num_recipes
-from trainables.path import Path, path_of, rungs_of, steps_alone, steps_shared
+from trainables.path import Leg, Path, path_of, rungs_of, steps_alone, steps_shared
 from trainables.recipe import Recipe
+from trainables.stage import Stage
 
 WARM_STEPS, MEASURED_STEPS = 2, 6
 
@@ -28,6 +29,7 @@ class Preflight:
     evaluations  passes over `val`: one at each rung of each distinct last stage; a test set, at the last rung alone,
             is the part of one that its rows are
     checkpoints  distinct (stage, step) whose checkpoints stay: rungs, forks and ends
+    shared  one line for each stage that several recipes share, those that save most first
     rare    one line for each recipe whose batches hold less than one sample of a domain on average
     """
 
@@ -42,6 +44,7 @@ class Preflight:
     shared_recipes: int
     evaluations: float
     checkpoints: int
+    shared: tuple[str, ...]
     rare: tuple[str, ...]
     step_s: float
     evaluation_s: float
@@ -88,6 +91,7 @@ def preflight(config: SearchConfig, opened: Opened) -> Preflight:
         shared_recipes=shared,
         evaluations=sum(ends.values()) + len(ends) * tests / val,
         checkpoints=len({(leg.stage.key, s) for path in flat for leg in path for s in (*leg.keep, leg.steps)}),
+        shared=_shared(recipes, paths),
         rare=_rare({str(recipe): group[0] for recipe, group in zip(recipes, paths, strict=True)}),
         **measured,
     )
@@ -99,6 +103,31 @@ def _recipes(config: SearchConfig) -> list[Recipe]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
     return [config.space.suggest(study.ask()) for _ in range(num_recipes(config))]
+
+
+def _shared(recipes: list[Recipe], paths: list[list[Path]]) -> tuple[str, ...]:
+    """Which stages of the first replicate are trained once for several recipes, and what they are to each."""
+    users: dict[str, list[tuple[str, Leg]]] = {}
+    for recipe, group in zip(recipes, paths, strict=True):
+        name = recipe.schedule + (f" + {recipe.adaptation}" if recipe.adaptation not in (None, "none") else "")
+        for k, leg in enumerate(group[0]):
+            part = "all" if len(group[0]) == 1 else "the end" if k == len(group[0]) - 1 else "the trunk"
+            users.setdefault(leg.stage.key, []).append((f"{part} of {{}} {name}", leg))
+    lines = []
+    for shared in users.values():
+        if len(shared) > 1:
+            steps = [leg.steps for _, leg in shared]
+            parts = " and ".join(text.format(count) for text, count in Counter(text for text, _ in shared).items())
+            lines.append((sum(steps) - max(steps), f"{max(steps):,} steps {_described(shared[0][1].stage)}: {parts}"))
+    return tuple(f"{text}; saves {saved:,} steps a seed" for saved, text in sorted(lines, key=lambda one: -one[0]))
+
+
+def _described(stage: Stage) -> str:
+    """What a stage trains on: `on 160 real and 2000 synthetic images with dsbn at lr 0.05`."""
+    rows = {"real": stage.real, "synthetic": stage.synthetic}
+    images = " and ".join(f"{one.count} {domain}" for domain, one in rows.items() if one is not None)
+    method = stage.translation.method if stage.translation else stage.adaptation
+    return f"on {images} images" + (f" with {method}" if method != "none" else "") + f" at lr {stage.lr:.4g}"
 
 
 def _rare(paths: dict[str, Path]) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from datasets.uri import is_uri
 from search.config import DataConfig, SearchConfig, trains
 from search.tracking import DatasetFact
 from trainables.methods import reads_references
+from trainables.path import TRUNKS
 from trainables.problem import Problem, SourceFacts
 from trainables.recipe import DOMAINS, DomainName, Recipe, reads
 
@@ -107,6 +108,7 @@ def open_problem(config: SearchConfig) -> Opened:
         synthetic=facts.get("synthetic"),
         rungs=config.budget.evaluations,
         forks=tuple(sorted(pretrain.steps)) if pretrain else (),
+        trunks=tuple(trunk for trunk, whole in TRUNKS.items() if whole in config.space.schedule),
         seed=config.seed,
         backgrounds=scenes.training.digest if scenes else None,
         references=facts.get("references"),

@@ -48,6 +48,31 @@ RECIPES = {
 }
 
 
+_BOTH = {"real_fraction": 0.5, "synthetic_fraction": 0.5}
+_TRUNK = {"pretrain.steps": 4, "pretrain.lr": 0.05, "lr": 0.1}
+
+# Every other schedule and method.
+MORE = {
+    "gradual": Recipe.from_params(
+        {"schedule": "gradual", "adaptation": "none", **_BOTH, "gradual.blocks": 3, "gradual.end": 0.0, "lr": 0.1}
+    ),
+    "mixed adabn": Recipe.from_params(
+        {"schedule": "mixed", "adaptation": "adabn", **_BOTH, "synthetic_share": 0.5, "lr": 0.1}
+    ),
+    "gradual adain": Recipe.from_params(
+        {"schedule": "gradual", "adaptation": "adain", "adain.layers": "all", **_BOTH, "gradual.blocks": 2, "lr": 0.1}
+    ),
+    "finetune fda": Recipe.from_params(
+        {"schedule": "finetune", "adaptation": "fda", "fda.beta": 0.1, **_BOTH, **_TRUNK, "freeze": "backbone+norm"}
+    ),
+} | {
+    f"mixed_finetune {method}": Recipe.from_params(
+        {"schedule": "mixed_finetune", "adaptation": method, **_BOTH, "synthetic_share": 0.5, **_TRUNK}
+    )
+    for method in ("none", "real_bn", "dsbn", "dson")
+}
+
+
 def toy_sources(packs: Path) -> dict[str, Source]:
     return {name: Source([Pack.open(packs / name)]) for name in ("real", "synthetic", "val", "test")}
 

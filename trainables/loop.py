@@ -62,7 +62,7 @@ class Trainer:
     val, tests   the evaluation sets: `val` at every rung, `tests` at the last one only
     store_of     the store of a namespace ("" is shared; anything else shares with nobody)
     num_workers  loader processes, forked here and kept; changes no number
-    checkpoint_s seconds between rolling checkpoints, or more where one takes long; changes no number
+    checkpoint_s seconds between rolling checkpoints, more where one takes long, 0 after each step; changes no number
     """
 
     def __init__(
@@ -86,6 +86,7 @@ class Trainer:
         self.store_of = store_of
         self.device = device
         self.checkpoint_s = checkpoint_s
+        self._pause = checkpoint_s
         self.ranks = Ranks()
         self.feed = Feed(sources, device, self.ranks, num_workers)
         self.steps_trained = 0
@@ -154,7 +155,7 @@ class Trainer:
                 store.describe(leg.stage.key, leg.stage.canonical())
             self._advance(store, run, leg, target, control, milestone)
         if self.ranks.first and not store.kept(leg.stage.key, target):
-            store.save(leg.stage.key, target, run.state(), keep=True)
+            self._save(store, run, keep=True)
         milestone(leg.stage.key, target)
         return run
 
@@ -205,30 +206,34 @@ class Trainer:
     def _advance(self, store: Store, run: Run, leg: Leg, target: int, control: Control, milestone: Milestone) -> None:
         """Trains `run` to `target`, saving on the way what must be kept, and a rolling checkpoint now and then."""
         stage = leg.stage
-        saved_at, pause = time.monotonic(), self.checkpoint_s
+        saved_at = time.monotonic()
         batches = self.feed.batches(stage, self._task(stage), run.step, target)
         run.train()
         for batch in batches:
             if not control(stage, run.step):
                 run.check_finite()
                 if self.ranks.first and not store.kept(stage.key, run.step):
-                    store.save(stage.key, run.step, run.state(), keep=False)
+                    self._save(store, run, keep=False)
                 raise Interrupted(f"stage {stage.key} at step {run.step}")
             run.train_step(batch, seed=self._step_seed(stage, run.step))
             self.steps_trained += 1
             if run.step in leg.keep and run.step < target:
                 run.check_finite()
                 if self.ranks.first:
-                    store.save(stage.key, run.step, run.state(), keep=True)
+                    self._save(store, run, keep=True)
                 milestone(stage.key, run.step)
                 saved_at = time.monotonic()
-            elif self.ranks.first and time.monotonic() - saved_at > pause and run.step < target:
-                began = time.monotonic()
+            elif self.ranks.first and time.monotonic() - saved_at > self._pause and run.step < target:
                 if run.is_finite():  # where it is not, every rank raises at its next check
-                    store.save(stage.key, run.step, run.state(), keep=False)
+                    self._save(store, run, keep=False)
                 saved_at = time.monotonic()
-                pause = max(self.checkpoint_s, (saved_at - began) / CHECKPOINT_SHARE)
         run.check_finite()
+
+    def _save(self, store: Store, run: Run, *, keep: bool) -> None:
+        began = time.monotonic()
+        store.save(run.stage.key, run.step, run.state(), keep=keep)
+        if self.checkpoint_s:
+            self._pause = max(self.checkpoint_s, (time.monotonic() - began) / CHECKPOINT_SHARE)
 
     def _stored(self, store: Store, leg: Leg, step: int, source: Source) -> Evaluation | None:
         found = store.evaluation(leg.stage.key, step, self._evaluation_key(leg, source)) if self.ranks.first else None

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trainables.methods import NetworkMethod
+from trainables.methods import NetworkMethod, Schedule
 from trainables.problem import Problem
 from trainables.recipe import Recipe
 from trainables.specs import TaskSpec
@@ -32,6 +32,9 @@ class Leg:
 
 Path = tuple[Leg, ...]
 
+# The schedules whose one stage is the first of another schedule's.
+TRUNKS: dict[Schedule, Schedule] = {"synthetic_only": "finetune", "mixed": "mixed_finetune"}
+
 
 def path_of(recipe: Recipe, problem: Problem, replicate: int) -> Path:
     """The stages of a recipe, first to last. The last one is `problem.steps` long, earlier ones have their own length.
@@ -58,10 +61,6 @@ def path_of(recipe: Recipe, problem: Problem, replicate: int) -> Path:
             "synthetic": None,
             "synthetic_share": None,
             "adaptation": "none",
-            "adain": None,
-            "translation": None,
-            "references": None,
-            "frozen": (),
         }
         knows_its_end = problem.training.lr_schedule == "poly" or isinstance(data.get("synthetic_share"), tuple)
         stage = Stage(
@@ -100,7 +99,7 @@ def path_of(recipe: Recipe, problem: Problem, replicate: int) -> Path:
         steps = recipe.pretrain.steps
         keep = [step for step in (*problem.forks, *problem.rungs) if step < steps]
         train(phases[0].spec if phases else problem.task, recipe.pretrain.lr, steps, keep, **trunk)
-    forks = problem.forks if recipe.schedule in ("synthetic_only", "mixed") else ()
+    forks = problem.forks if recipe.schedule in problem.trunks else ()
     for phase in phases:
         train(phase.spec, phase.lr, phase.steps, [step for step in forks if step <= phase.steps], **data)
         data, forks = data | {"conversion": "none"}, ()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from datasets.mix import subset_count
 from datasets.translation.spec import AdainImage, TranslationSpec
-from trainables.methods import IMAGE_METHODS, reads_references
+from trainables.methods import IMAGE_METHODS, Schedule, reads_references
 from trainables.recipe import DomainName, Recipe
 from trainables.specs import TaskSpec
 from trainables.stage import Rows, Training
@@ -26,6 +26,7 @@ class Problem:
     real, synthetic  what recipes read that name no source of the domain: all of its packs
     rungs  steps of the last stage at which it is evaluated, ascending; the last one is its length
     forks  the lengths that an earlier stage may have, ascending: paths may leave a trunk at each of them
+    trunks the schedules whose recipes other paths of the search may begin with, and so keep the forks
     backgrounds  digest of what people are put before in training, where the task composes
     references  real images without labels, for methods that read some in recipes without labelled ones
     encoder  the files of `adain_image`, where it has any
@@ -38,6 +39,7 @@ class Problem:
     synthetic: SourceFacts | None
     rungs: tuple[int, ...]
     forks: tuple[int, ...] = ()
+    trunks: tuple[Schedule, ...] = ("synthetic_only",)
     seed: int = 0
     backgrounds: str | None = None
     references: SourceFacts | None = None

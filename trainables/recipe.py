@@ -14,7 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from datasets.translation.spec import AdainImage, Fda, Histogram, PixelDistribution
 from trainables.methods import APPLIES, OPTIONS, SCHEDULES, Adain, Adaptation, Schedule, options_of
 
-__all__ = ["DOMAINS", "FIELDS", "SCHEDULES", "Gradual", "Pretrain", "Recipe", "digest", "fields", "options_of", "reads"]
+__all__ = [
+    "DOMAINS",
+    "FIELDS",
+    "OPTIONAL",
+    "SCHEDULES",
+    "Gradual",
+    "Pretrain",
+    "Recipe",
+    "digest",
+    "fields",
+    "options_of",
+    "reads",
+]
 
 DomainName = Literal["real", "synthetic"]
 Share = float | Literal["natural"]

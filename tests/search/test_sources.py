@@ -318,7 +318,7 @@ def test_a_search_over_sources_gives_the_numbers_of_searches_with_one_source_eac
         one = load(file(packs, tmp_path / source, {sources: f"real: {{only: {only}}}", f"  {AXIS}\n": ""}))
         opened = open_problem(one)
         trainer = toy_trainer(toy_packs, tmp_path / source / "store")
-        trainer.sources = {training.digest: training for training in opened.training}
+        trainer.feed.sources = {training.digest: training for training in opened.training}
         for recipe in one.space.enumerate():
             reads = recipe.schedule != "synthetic_only"
             named = Recipe.from_params(recipe.params() | ({"real_source": source} if reads else {}))

@@ -47,9 +47,9 @@ class Recording(Source):
 
 def recorded(trainer: Trainer) -> dict[str, Recording]:
     """Puts recording sources in place of a trainer's: real, synthetic, val, test."""
-    training = zip(("real", "synthetic"), trainer.sources.values(), strict=True)
+    training = zip(("real", "synthetic"), trainer.feed.sources.values(), strict=True)
     sources = {name: Recording(source) for name, source in training}
-    trainer.sources = {source.digest: source for source in sources.values()}
+    trainer.feed.sources = {source.digest: source for source in sources.values()}
     sources |= {"val": Recording(trainer.val), "test": Recording(trainer.tests["same"])}
     trainer.val, trainer.tests = sources["val"], {"same": sources["test"]}
     return sources
@@ -128,7 +128,7 @@ def test_real_bn_restarts_the_statistics_at_the_fork(toy_packs: Path, tmp_path: 
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
     assert last.stage.real is not None
-    source = trainer.sources[last.stage.real.digest]
+    source = trainer.feed.sources[last.stage.real.digest]
     order = nested_rows(24, 24, seed=last.stage.seed, digest=source.digest)
     samples = [trainer.task.prepare(source.sample(int(row))) for row in order]
     with torch.no_grad():

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from tests.toy import RECIPES
-from trainables.recipe import FIELDS, SCHEDULES, Recipe, digest
+from trainables.recipe import FIELDS, OPTIONAL, SCHEDULES, Recipe, digest
 
 ROOT = Path(__file__).resolve().parents[2]
 NATURAL = Recipe(
@@ -62,7 +62,9 @@ def test_a_recipe_reads_as_a_name() -> None:
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_what_does_not_apply_is_refused_and_what_applies_is_required(schedule: str) -> None:
     full = {"adaptation": "none", "real_fraction": 0.5, "synthetic_fraction": 0.5, "synthetic_share": 0.5, "lr": 0.1}
-    full |= {"pretrain": {"steps": 4, "lr": 0.1}}
+    full |= {"pretrain": {"steps": 4, "lr": 0.1}, "gradual": {}, "freeze": "norm"}
+    if schedule in OPTIONAL:
+        full = {name: value for name, value in full.items() if name not in OPTIONAL[schedule]}  # type: ignore[index]
     applies = {name: value for name, value in full.items() if name in FIELDS[schedule]}  # type: ignore[index]
     Recipe.model_validate({"schedule": schedule, **applies})
     for name in set(full) - set(applies):

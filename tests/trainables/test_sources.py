@@ -9,7 +9,7 @@ import torch
 
 from datasets import Pack, PackError, Source
 from tests.conftest import write_toy_pack
-from tests.toy import RECIPES, RUNGS, SPEC, toy_problem, toy_trainer
+from tests.toy import MORE, RECIPES, RUNGS, SPEC, toy_problem, toy_trainer
 from trainables.loop import Report, Trainer
 from trainables.numerics import set_deterministic
 from trainables.path import path_of
@@ -104,7 +104,7 @@ def test_a_worker_without_the_source_says_so_and_trains_nothing(
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("domain", ["real", "synthetic"])
 def test_a_source_goes_with_its_domain(schedule: str, domain: str) -> None:
-    recipe = next(one for one in RECIPES.values() if one.schedule == schedule)
+    recipe = next(one for one in [*RECIPES.values(), *MORE.values()] if one.schedule == schedule)
     axis = f"{domain}_source"
     params = recipe.params()
     assert axis not in params

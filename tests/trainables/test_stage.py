@@ -19,9 +19,9 @@ from datasets.weights import Weights
 from tests.toy import RECIPES, SPEC, TRAINING
 from trainables.landmarks.spec import LandmarksSpec
 from trainables.matting.spec import BasePhase, MattingSpec, Refinement
+from trainables.methods import Adain
 from trainables.path import Leg, path_of, steps_alone, steps_shared
 from trainables.problem import Problem, SourceFacts
-from trainables.methods import Adain
 from trainables.recipe import Recipe
 from trainables.stage import Checkpoint, Rows, Stage, Training
 
@@ -50,7 +50,10 @@ FULL = Stage(
     lr=0.1,
     seed=0,
 )
-OPTIONAL = ("start", "horizon", "real", "synthetic", "synthetic_share", "backgrounds", "adain", "translation", "references")
+OPTIONAL = (
+    *("start", "horizon", "real", "synthetic", "synthetic_share", "backgrounds"),
+    *("adain", "translation", "references"),
+)
 OTHERS = [
     LandmarksSpec(kind="landmarks", pretrained=Weights(path="w.pth", digest="d" * 64)),
     MattingSpec(
