@@ -22,7 +22,7 @@ File = Annotated[Path, typer.Argument(help="The search file (YAML); see search/e
 Results = Annotated[Path, typer.Option(help="Folder of results, store and MLflow database.")]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster; without it Ray is started on this machine.")]
 Share = Annotated[bool, typer.Option("--share/--no-share", help="Train common stages once, or every recipe by itself.")]
-SHARED_SHOWN = 6  # stages that `check` lists
+SHARED_SHOWN = 4  # stages that `check` lists
 
 
 @contextmanager

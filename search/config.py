@@ -125,12 +125,8 @@ class SearchConfig(Frozen):
             self._check_sources(domain)
         method = self.space.needs_references()
         if (method is not None) != (self.data.references is not None):
-            why = (
-                f"be given, since synthetic_only with {method} reads real images"
-                if method
-                else "be left out: no recipe"
-            )
-            raise ValueError(f"data.references must {why}" + ("" if method else " reads any"))
+            why = f"be given, since synthetic_only with {method} reads" if method else "be left out: no recipe reads"
+            raise ValueError(f"data.references must {why} real images without labels")
         if self.task.composes != (self.data.backgrounds is not None):
             must = "must be given" if self.task.composes else "must be left out"
             raise ValueError(f"data.backgrounds {must} for task.kind {self.task.kind}, and nothing else has them")
