@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 RETRIES = 3  # of starting processes that are lost before they made a batch
 PREFETCH = 2  # batches that each process makes ahead
+NICENESS = 10  # where cores are scarce, a training step goes before the batch after the next
 ORPHANED_S = 5.0  # how often an idle process looks whether its parent is still there
 
 Ring = Sequence[dict[str, Tensor]]
@@ -126,6 +127,7 @@ def _end(processes: list[BaseProcess], links: list[Connection]) -> None:
 def _serve(end: Connection, parent: int) -> None:
     """Takes loaders, and orders of their batches, until the parent is gone."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.nice(NICENESS)
     cv2.setNumThreads(0)  # the processes are the parallelism: threads in each would only fight over the cores
     torch.set_num_threads(1)
     number, job = 0, b""

@@ -67,6 +67,7 @@ def open_problem(config: SearchConfig) -> Opened:
     or damaged, or cannot serve the task."""
     import torch
 
+    from trainables.run import freeze
     from trainables.task import build_task
 
     scenes = _open_scenes(config.data)
@@ -75,6 +76,11 @@ def open_problem(config: SearchConfig) -> Opened:
         for spec in (*(phase.spec for phase in config.task.phases), config.task):
             one = build_task(spec, scenes)
             one.initialise(one.build_model(), config.seed)  # says now what every slot would find out
+    for parts in (set(value.split("+")) - {"nothing"} for value in config.space.freeze or ()):
+        try:
+            freeze(task.build_model(), tuple(sorted(parts)))
+        except ValueError as error:
+            raise ValueError(f"space.freeze: {error}") from None
     sets = config.sets()
     packs: dict[str, Pack] = {}
     for path in (path for paths in sets.values() for path in paths):

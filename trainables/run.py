@@ -39,7 +39,7 @@ class Run:
         self.address = address  # (store root, stage key): what its checkpoints are called
         self.step = 0
         self.model = model.to(device)
-        self._still = _freeze(model, stage.frozen)
+        self._still = freeze(model, stage.frozen)
         self.average = deepcopy(self.model)  # what is evaluated
         on_gpu = [device.index] if device.type == "cuda" else None
         self._parallel: nn.Module = self.model
@@ -176,7 +176,7 @@ class Run:
         self._loss_average.lerp_(loss.double(), 1 - LOSS_DECAY)
 
 
-def _freeze(model: nn.Module, parts: tuple[str, ...]) -> list[nn.Module]:
+def freeze(model: nn.Module, parts: tuple[str, ...]) -> list[nn.Module]:
     """Stops the gradients of parts of a model ("norm", or prefixes of parameters' names); the normalisations in them.
 
     Raises ValueError for a part that the model has not, and when nothing is left to train.

@@ -123,6 +123,40 @@ def test_what_a_space_cannot_mean_is_told(given: dict[str, Any], says: str) -> N
         space(**given)
 
 
+def test_a_part_that_the_model_has_not_is_told_before_anything_starts(toy_packs: Path, tmp_path: Path) -> None:
+    for value, says in (
+        ("backbon", "must name norm or parts of the model"),
+        ("[backbone, aspp, decoder]", "whole model"),
+    ):
+        path = toy_search(toy_packs, tmp_path, {"  pretrain:": f"  freeze: [nothing, {value}]\n  pretrain:"})
+        with pytest.raises(ValueError, match=rf"^space\.freeze: freeze .*{says}"):
+            open_problem(load(path))
+
+
+def test_files_of_an_encoder_are_the_search_s_and_in_the_keys_by_content(toy_packs: Path, tmp_path: Path) -> None:
+    change = {
+        "adaptation: [none]": "adaptation: [adain_image]\n"
+        "  adain_image: {strength: [0.5], encoder: e.pth, decoder: d.pth}",
+        "[real_only, synthetic_only, finetune]": "[finetune]",
+    }
+    path = toy_search(toy_packs, tmp_path, change)
+    with pytest.raises(ConfigError, match=r"toy\.yaml: space\.adain_image: .*e\.pth"):
+        load(path)
+    keys = []
+    for content in (b"one", b"other"):
+        (tmp_path / "e.pth").write_bytes(content)
+        (tmp_path / "d.pth").write_bytes(b"decoder")
+        config = load(path)
+        recipe = config.space.enumerate()[0]
+        assert recipe.params()["adain_image.strength"] == 0.5
+        assert "encoder" not in str(recipe.params())
+        trunk = path_of(recipe, open_problem(config).problem, 0)[0].stage
+        assert trunk.translation is not None
+        assert trunk.translation.encoder.digest == config.space.adain_image.encoder.digest  # type: ignore[union-attr]
+        keys.append(trunk.key)
+    assert keys[0] != keys[1]
+
+
 # -- references -----------------------------------------------------------------------------------------------------
 
 METHODS = {
