@@ -1,5 +1,6 @@
 """ReferenceTransform: an albumentations transform that goes by another image, given at the call."""
 
+from abc import abstractmethod
 from typing import Any
 
 import albumentations as A
@@ -26,5 +27,6 @@ class ReferenceTransform(A.ImageOnlyTransform):
     def apply(self, img: np.ndarray, reference: np.ndarray, **params: Any) -> np.ndarray:
         return np.clip(np.rint(self.translate(img, reference)), 0, 255).astype(np.uint8)
 
+    @abstractmethod
     def translate(self, image: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        raise NotImplementedError
+        """float [H, W, 3] on the scale 0 to 255, of two uint8 [H, W, 3]."""

@@ -1,8 +1,6 @@
 """DSBN and AdaIN against the recorded numbers of public reference code."""
 
-import importlib.util
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,27 +10,15 @@ from torch import Tensor, nn
 
 from datasets import Domain
 from tests.trainables.adapted import R, S, forward
+from tests.trainables.references import fill, reference
 from trainables.adaptation import adapt, branch
 from trainables.adaptation.adain import restyled
 from trainables.adaptation.moments import affine, moments
 
-REFERENCE = Path(__file__).parents[3] / "shared" / "reference"
 
-
-def reference(path: str) -> Path:
-    if not (REFERENCE / path).exists():
-        pytest.skip(f"no reference file {path} beside the repository")
-    return REFERENCE / path
-
-
-@pytest.fixture(scope="module")
-def fill() -> Any:
-    spec = importlib.util.spec_from_file_location("fill", reference("parity/fill.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module", name="fill")
+def fill_rules() -> Any:
+    return fill()
 
 
 def meta_of(name: str) -> dict[str, Any]:
