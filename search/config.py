@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from datasets.settings import explain, read_mapping
 from datasets.uri import is_uri, reason, redacted
+from search.budget import Bounds, BudgetConfig, Enqueued, ObjectiveConfig, Pruner, PrunerConfig, StoreConfig, StorePlace
 from search.data import BackgroundsConfig, DataConfig, Frozen, Name, Packs
 from search.space import SpaceConfig
 from trainables.recipe import DOMAINS, DomainName
@@ -19,43 +20,6 @@ from trainables.stage import Training
 
 class ConfigError(ValueError):
     """A search file that cannot be run; one line: file, field, value, what was expected."""
-
-
-class ObjectiveConfig(Frozen):
-    metric: str = "val/miou"
-    mode: Literal["max", "min"] = "max"
-
-    @model_validator(mode="after")
-    def _validation_only(self) -> "ObjectiveConfig":
-        if not self.metric.startswith("val/"):
-            raise ValueError(f"metric must begin with val/ (test sets are only reported), but got {self.metric!r}")
-        return self
-
-
-class BudgetConfig(Frozen):
-    """How much to try.
-
-    trials  recipes; a grid's default is all of it
-    steps   length of the last stage
-    rungs   its steps at which it is evaluated, ending at `steps`; the default is there alone
-    seeds   replicates of each recipe
-    """
-
-    trials: int | None = Field(default=None, ge=1)
-    steps: int = Field(ge=1)
-    rungs: tuple[int, ...] = ()
-    seeds: int = Field(default=1, ge=1, le=100)
-
-    @model_validator(mode="after")
-    def _rungs_end_at_steps(self) -> "BudgetConfig":
-        rungs = self.rungs
-        if rungs and (list(rungs) != sorted(set(rungs)) or rungs[0] < 1 or rungs[-1] != self.steps):
-            raise ValueError(f"rungs must ascend and end at steps={self.steps}, but got {list(rungs)}")
-        return self
-
-    @property
-    def evaluations(self) -> tuple[int, ...]:
-        return self.rungs or (self.steps,)
 
 
 def _count(value: Any) -> Any:
@@ -103,11 +67,14 @@ class SearchConfig(Frozen):
     objective: ObjectiveConfig = ObjectiveConfig()
     budget: BudgetConfig
     training: Training = Training()
-    sampler: Literal["tpe", "grid", "random"] = "tpe"
+    sampler: Literal["tpe", "gp", "cmaes", "nsga", "qmc", "random", "grid"] = "tpe"
+    pruner: Pruner | None = None  # None: asha where there are rungs and no grid
+    constraints: dict[str, Bounds] = Field(default_factory=dict)
+    enqueue: Enqueued = ()  # recipes that are tried first
     seed: int = Field(default=0, ge=0)
     slots: SlotsConfig = SlotsConfig()
     tracking: TrackingConfig = TrackingConfig()
-    store: str | None = None  # None: under the results folder, shared by its searches
+    store: StorePlace = StoreConfig()
 
     @model_validator(mode="after")
     def _data_for_every_schedule(self) -> "SearchConfig":
@@ -159,6 +126,14 @@ class SearchConfig(Frozen):
                 f"data.{domain}.{idle[0]} must be in a value of {axis}, but is in none; add it there, or take it out"
             )
 
+    @property
+    def pruning(self) -> PrunerConfig:
+        """The pruner, whether it was named or not."""
+        if self.pruner is not None:
+            return self.pruner
+        alone = self.sampler == "grid" or len(self.budget.evaluations) == 1
+        return PrunerConfig(kind="none" if alone else "asha")
+
     def sets(self) -> dict[str, tuple[str, ...]]:
         """The pack paths of everything that a recipe may train on or is evaluated on.
 
@@ -195,8 +170,8 @@ def load(path: str | Path) -> SearchConfig:
         config = _resolve(config, path.resolve().parent)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
-    if config.store:
-        _check_store(path, config.store)
+    if config.store.uri:
+        _check_store(path, config.store.uri)
     return config
 
 
@@ -233,7 +208,7 @@ def _resolve(config: SearchConfig, folder: Path) -> SearchConfig:
         backgrounds=data.backgrounds
         and BackgroundsConfig(train=packs(data.backgrounds.train), evaluation=packs(data.backgrounds.evaluation)),
     )
-    store = absolute(config.store) if config.store else None
+    store = config.store.model_copy(update={"uri": absolute(config.store.uri)}) if config.store.uri else config.store
     space = config.space.ordered({domain: tuple(getattr(data, domain)) for domain in DOMAINS})
     if space.adain_image is not None and space.adain_image.encoder is not None:
         try:

@@ -65,7 +65,7 @@ class Engine:
         self._dispatcher = actor.options(**options, max_restarts=-1, max_task_retries=-1).remote(
             opened.problem, share=share, max_failures=config.slots.max_failures
         )
-        store = config.store or str(folder.parent / "store")
+        store = config.store.uri or str(folder.parent / "store")
         job = SlotJob(config.task, opened.packs, opened.backgrounds, store, config.slots.threads, config.slots.loaders)
         self._storage = folder / "ray"
         self._slots = SlotPool(count, config.slots, job, self._dispatcher, str(self._storage), config.name)

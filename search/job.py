@@ -14,16 +14,18 @@ class Ticket:
 
     number     of the recipe in the study
     attempt    0, or how often the whole search was run again before
+    after      the rung that was reached before: a recipe that was left behind at a rung goes on under a new ticket
     """
 
     number: int
     replicate: int
     attempt: int
     params: tuple[tuple[str, Any], ...]  # Recipe.params() as a value
+    after: int = 0
 
     @property
     def id(self) -> str:
-        return f"{self.number:05d}-{self.replicate}-{self.attempt}"
+        return f"{self.number:05d}-{self.replicate}-{self.attempt}-{self.after}"
 
     @property
     def recipe(self) -> Recipe:
@@ -32,7 +34,10 @@ class Ticket:
 
 @dataclass(frozen=True)
 class Job:
-    """A ticket with the path that a slot trains. `namespace` is "" where runs share, else of this recipe alone."""
+    """A ticket with the path that a slot trains, and the rungs that are to come.
+
+    `namespace` is "" where runs share, else of this recipe alone.
+    """
 
     ticket: Ticket
     path: Path
@@ -43,7 +48,8 @@ class Job:
     def of(cls, ticket: Ticket, problem: Problem, *, share: bool) -> "Job":
         path = path_of(ticket.recipe, problem, ticket.replicate)
         namespace = "" if share else f"alone-{ticket.recipe.key}"
-        return cls(ticket, path, namespace, rungs_of(path, problem))
+        rungs = tuple(rung for rung in rungs_of(path, problem) if rung > ticket.after)
+        return cls(ticket, path, namespace, rungs)
 
     @property
     def id(self) -> str:

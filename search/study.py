@@ -19,7 +19,15 @@ from search.config import ConfigError, SearchConfig
 from trainables.recipe import DOMAINS
 
 # What may differ between two runs of one search: everything else decides whether old and new trials compare.
-_FREE = {"sampler", "slots", "tracking", "store", "data"}  # data is compared by its digests, not by its paths
+_FREE = {
+    "sampler",
+    "pruner",
+    "enqueue",
+    "slots",
+    "tracking",
+    "store",
+    "data",
+}  # data is compared by its digests, not by its paths
 
 
 def open_study(config: SearchConfig, digests: dict[str, str], folder: Path, *, share: bool) -> optuna.Study:
@@ -85,7 +93,8 @@ def _sampler(config: SearchConfig, asked: int) -> BaseSampler:
 def _identifying(config: SearchConfig, digests: dict[str, str]) -> dict[str, Any]:
     """Everything of a search by which its trials compare, flat."""
     now = _flatten(config.model_dump(mode="json", exclude=_FREE)) | {f"data.{k}": v for k, v in digests.items()}
-    now.pop("budget.trials", None)  # may be raised: only what is missing is done
+    for name in ("budget.trials", "budget.hours", "budget.racing"):  # may be raised: only what is missing is done
+        now.pop(name, None)
     return now
 
 

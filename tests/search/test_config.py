@@ -105,7 +105,7 @@ def test_what_is_wrong_is_one_line_that_names_file_and_field(tmp_path: Path, fie
 
 @pytest.mark.parametrize(("store", "read"), [("my store", "{}/my store"), ("file:///x/y", "file:///x/y")])
 def test_a_store_is_a_folder_beside_the_file_or_a_uri(tmp_path: Path, store: str, read: str) -> None:
-    assert load(write(tmp_path, put("store", store))).store == read.format(tmp_path)
+    assert load(write(tmp_path, put("store", store))).store.uri == read.format(tmp_path)
 
 
 @pytest.mark.parametrize("size", [(1, 1, 0), (2, 3, 0), (1, 2, 0.1), (2, 1, 1), (1, 1, 0.3)])
