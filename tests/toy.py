@@ -83,7 +83,9 @@ def toy_problem(packs: Path) -> Problem:
     return Problem(SPEC, TRAINING, real, synthetic, RUNGS, forks=(4, 5))
 
 
-def toy_trainer(packs: Path, store: Path, *, num_workers: int = 0, checkpoint_s: float = 30.0) -> Trainer:
+def toy_trainer(
+    packs: Path, store: Path, *, num_workers: int = 0, checkpoint_s: float = 30.0, owner: str | None = None
+) -> Trainer:
     sources = toy_sources(packs)
     stores: Callable[[str], Store] = lambda namespace: Store(str(store), f"division/{namespace}".rstrip("/"))  # noqa: E731
     return Trainer(
@@ -95,6 +97,7 @@ def toy_trainer(packs: Path, store: Path, *, num_workers: int = 0, checkpoint_s:
         device=torch.device("cpu"),
         num_workers=num_workers,
         checkpoint_s=checkpoint_s,
+        owner=owner,
     )
 
 

@@ -5,6 +5,7 @@ It knows nothing of Ray, Tune or MLflow: it runs in a plain process, which is ho
 """
 
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from datasets import Source, eval_batches
 from datasets.compositing import Scenes
 from trainables.adaptation import converted, recompute_statistics
 from trainables.feed import Feed
+from trainables.lease import LEASE_S, Lease, Leased, held_until
 from trainables.path import Leg, Path
 from trainables.ranks import Ranks
 from trainables.recipe import digest
@@ -32,7 +34,8 @@ STORE_WAIT_S = 30.0  # how long a folder that several machines mount may be out 
 
 
 class Interrupted(Exception):
-    """The control asked to stop; what was trained is in the store."""
+    """The control asked to stop. What was trained is in the store, but for steps that are trained again in less time
+    than a checkpoint takes to write."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Trainer:
     store_of     the store of a namespace ("" is shared; anything else shares with nobody)
     num_workers  loader processes, forked here and kept; changes no number
     checkpoint_s seconds between rolling checkpoints, more where one takes long, 0 after each step; changes no number
+    owner        whose leases its stages are held by: trainers of one owner never wait for each other
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Trainer:
         scenes: Scenes | None = None,
         num_workers: int = 0,
         checkpoint_s: float = 30.0,
+        owner: str | None = None,
     ) -> None:
         self.task = build_task(spec, scenes)
         self.scenes = scenes
@@ -87,6 +92,9 @@ class Trainer:
         self.device = device
         self.checkpoint_s = checkpoint_s
         self._pause = checkpoint_s
+        self.owner = owner or uuid.uuid4().hex
+        self._save_s: float | None = None  # what the last checkpoint took to write
+        self._unsaved_s = 0.0  # training of the live run that no checkpoint holds
         self.ranks = Ranks()
         self.feed = Feed(sources, device, self.ranks, num_workers)
         self.steps_trained = 0
@@ -103,7 +111,8 @@ class Trainer:
     ) -> Iterator[Report]:
         """Trains a path and yields a report at each rung of its last stage.
 
-        Raises NotFiniteError when the training diverges, Interrupted when `control` said so.
+        Raises NotFiniteError when the training diverges, Interrupted when `control` said so, and Leased when another
+        trainer is at a stage that is needed.
         """
         store = self.store_of(namespace)
         before = self.steps_trained
@@ -151,25 +160,32 @@ class Trainer:
         leg = path[-1]
         run = self._nearest(store, path, target, control, milestone)
         if run.step < target:
-            if self.ranks.first:
-                store.describe(leg.stage.key, leg.stage.canonical())
-            self._advance(store, run, leg, target, control, milestone)
-        if self.ranks.first and not store.kept(leg.stage.key, target):
-            self._save(store, run, keep=True)
+            seconds = LEASE_S + (self._save_s or 0.0)
+            with Lease(store, leg.stage.key, self.owner, self.ranks, run.step, seconds) as lease:
+                if self.ranks.first:
+                    store.describe(leg.stage.key, leg.stage.canonical())
+                self._advance(store, run, leg, target, lease, control, milestone)
+                self._keep(store, run)
+        else:
+            self._keep(store, run)
         milestone(leg.stage.key, target)
         return run
 
     def _nearest(self, store: Store, path: Path, target: int, control: Control, milestone: Milestone) -> Run:
         """The run to go on from: the live one, the latest that the store has, or a fork of the stage before.
 
-        Raises StoreError, on every rank, when rank 0 can load a checkpoint that another rank does not find, twice.
+        Raises, on every rank, Leased when the stage has to be trained and another trains it, and StoreError when rank 0
+        can load a checkpoint that another rank does not find, twice.
         """
         stage = path[-1].stage
         key = (store.root, stage.key)
         missed: int | None = None
         while True:
-            stored = self.ranks.broadcast(store.latest(stage.key, target) if self.ranks.first else None)
             live = self._live
+            looked = self._look(store, stage, target) if self.ranks.first else None
+            stored, leased = self.ranks.broadcast(looked)
+            if leased is not None:
+                raise Leased(stage.key, leased)
             if live is not None and live.address == key and live.step <= target and live.step >= (stored or 0):
                 return live
             if stored is None:
@@ -178,6 +194,9 @@ class Trainer:
             if self.ranks.all(state is not None):
                 self._live = live = None  # one model in memory at a time
                 self._live = Run.restore(stage, self._task(stage), self.device, self.ranks, key, state)
+                self._unsaved_s = 0.0
+                if self.ranks.first:
+                    store.touch(stage.key)
                 return self._live
             # One that is damaged is set aside, and rank 0 then finds an older one. One that rank 0 has and another
             # rank has not may be about to be replaced, or not to be seen there yet; if that lasts, it never will be.
@@ -195,26 +214,43 @@ class Trainer:
             parent = self._reach(store, path[:-1], before.steps, control, milestone).raw_weights()
             parent = converted(parent, before.stage.adaptation, stage.adaptation)
         self._live = live = None
+        began = time.monotonic()
         run = Run.begin(stage, self._task(stage), self.device, self.ranks, key, parent)
         if stage.conversion == "real_bn":
             assert stage.real is not None
             recompute_statistics(run.model, self.feed.once(stage.real, run.task, stage.seed), run.task.loss)
         run.start_average()
         self._live = run
+        self._unsaved_s = time.monotonic() - began
         return run
 
-    def _advance(self, store: Store, run: Run, leg: Leg, target: int, control: Control, milestone: Milestone) -> None:
+    def _look(self, store: Store, stage: Stage, target: int) -> tuple[int | None, float | None]:
+        """The latest step of a stage up to `target` that is stored; and, where the stage has to be trained on from
+        there and another has its lease, when that expires."""
+        stored, live = store.latest(stage.key, target), self._live
+        there = live.step if live is not None and live.address == (store.root, stage.key) else None
+        if target in (stored, there):
+            return stored, None
+        return stored, held_until(store, stage.key, self.owner)
+
+    def _advance(
+        self, store: Store, run: Run, leg: Leg, target: int, lease: Lease, control: Control, milestone: Milestone
+    ) -> None:
         """Trains `run` to `target`, saving on the way what must be kept, and a rolling checkpoint now and then."""
         stage = leg.stage
-        saved_at = time.monotonic()
+        saved_at = time.monotonic() - self._unsaved_s
         batches = self.feed.batches(stage, self._task(stage), run.step, target)
         run.train()
         for batch in batches:
-            if not control(stage, run.step):
+            stopped, lost = not control(stage, run.step), lease.lost(run.step)
+            if stopped or lost is not None:
                 run.check_finite()
-                if self.ranks.first and not store.kept(stage.key, run.step):
-                    self._save(store, run, keep=False)
-                raise Interrupted(f"stage {stage.key} at step {run.step}")
+                self._unsaved_s = time.monotonic() - saved_at
+                self._set_down(store, run)
+                if stopped:
+                    raise Interrupted(f"stage {stage.key} at step {run.step}")
+                assert lost is not None
+                raise Leased(stage.key, lost)
             run.train_step(batch, seed=self._step_seed(stage, run.step))
             self.steps_trained += 1
             if run.step in leg.keep and run.step < target:
@@ -229,11 +265,25 @@ class Trainer:
                 saved_at = time.monotonic()
         run.check_finite()
 
+    def _keep(self, store: Store, run: Run) -> None:
+        """Sees to it that a run's checkpoint is in the store to stay."""
+        if self.ranks.first and not store.kept(run.stage.key, run.step):
+            self._save(store, run, keep=True)
+        self._unsaved_s = 0.0
+
+    def _set_down(self, store: Store, run: Run) -> None:
+        """Saves a run that is left, unless the steps since its last checkpoint cost less than another one would."""
+        cheap = self.checkpoint_s and self._save_s is not None and self._unsaved_s < self._save_s
+        if self.ranks.first and not cheap and run.step not in store.steps(run.stage.key):
+            self._save(store, run, keep=False)
+
     def _save(self, store: Store, run: Run, *, keep: bool) -> None:
         began = time.monotonic()
         store.save(run.stage.key, run.step, run.state(), keep=keep)
+        self._save_s = time.monotonic() - began
+        self._unsaved_s = 0.0
         if self.checkpoint_s:
-            self._pause = max(self.checkpoint_s, (time.monotonic() - began) / CHECKPOINT_SHARE)
+            self._pause = max(self.checkpoint_s, self._save_s / CHECKPOINT_SHARE)
 
     def _stored(self, store: Store, leg: Leg, step: int, source: Source) -> Evaluation | None:
         found = store.evaluation(leg.stage.key, step, self._evaluation_key(leg, source)) if self.ranks.first else None

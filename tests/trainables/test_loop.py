@@ -1,7 +1,9 @@
 """The loop: what it reads, when it evaluates, what it keeps and tells, and that none of this changes a number."""
 
+import json
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,7 @@ from torch import nn
 from datasets import Source, nested_rows
 from tests.toy import RECIPES, RUNGS, toy_problem, toy_trainer
 from trainables.adaptation import domains
+from trainables.lease import Lease, Leased, lease_path
 from trainables.loop import Interrupted, Report, Trainer
 from trainables.numerics import set_deterministic
 from trainables.path import Leg, path_of, steps_shared
@@ -113,7 +116,7 @@ def test_real_bn_restarts_the_statistics_at_the_fork(toy_packs: Path, tmp_path: 
     The 24 real rows are one batch of the pass, so the two definitions coincide.
     """
     trunk, last = path_of(RECIPES["finetune real_bn"], toy_problem(toy_packs), 0)
-    trainer = toy_trainer(toy_packs, tmp_path)
+    trainer = toy_trainer(toy_packs, tmp_path, checkpoint_s=0.0)
     with pytest.raises(Interrupted):
         list(trainer.train((trunk, last), RUNGS, control=lambda stage, step: stage.key == trunk.stage.key))
     store = Store(str(tmp_path), "division")
@@ -151,7 +154,7 @@ def test_real_bn_restarts_the_statistics_at_the_fork(toy_packs: Path, tmp_path: 
 
 def test_a_fork_without_a_conversion_takes_the_weights_as_they_are(toy_packs: Path, tmp_path: Path) -> None:
     trunk, last = path_of(RECIPES["finetune"], toy_problem(toy_packs), 0)
-    trainer = toy_trainer(toy_packs, tmp_path)
+    trainer = toy_trainer(toy_packs, tmp_path, checkpoint_s=0.0)
     with pytest.raises(Interrupted):
         list(trainer.train((trunk, last), RUNGS, control=lambda stage, step: stage.key == trunk.stage.key))
     store = Store(str(tmp_path), "division")
@@ -292,6 +295,82 @@ def test_ranks_that_do_not_see_one_store_all_say_so(
         assert "set `store:` to a shared folder or an object store" in message
         assert "\n" not in message
     assert kept(tmp_path / "0")
+
+
+def _taken_by_another(store: Store, stage: str) -> float:
+    until = time.time() + 20
+    store.objects.write_json(lease_path(store, stage), {"owner": "other", "expires": until, "step": 1})
+    return until
+
+
+def test_a_leased_stage_is_leased_on_every_rank(toy_packs: Path, tmp_path: Path) -> None:
+    """Rank 0 looks alone: another machine may not see the lease yet."""
+    (leg,) = path_of(RECIPES["real"], toy_problem(toy_packs), 0)
+    until = _taken_by_another(Store(str(tmp_path / "0"), "division"), leg.stage.key)
+    barrier, values = threading.Barrier(2), [None, None]
+
+    def work(rank: int) -> tuple[str, float]:
+        trainer = toy_trainer(toy_packs, tmp_path / str(rank))
+        trainer.ranks = TwoRanks(rank, barrier, values)
+        with pytest.raises(Leased) as caught:
+            list(trainer.train((leg,), RUNGS))
+        return caught.value.stage, caught.value.until
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(work, range(2))) == [(leg.stage.key, until)] * 2
+
+
+def test_every_rank_leaves_a_lost_lease_at_the_same_step(tmp_path: Path) -> None:
+    barrier, values = threading.Barrier(2), [None, None]
+    store, stage = Store(str(tmp_path), "division"), "a" * 32
+
+    def work(rank: int) -> tuple[int, float | None]:
+        ranks = TwoRanks(rank, barrier, values)
+        with Lease(store, stage, "me", ranks, 0, 0.0) as lease:
+            for step in range(100):
+                if rank == 0 and step == 14:
+                    _taken_by_another(store, stage)
+                if (until := lease.lost(step)) is not None:
+                    break
+        with pytest.raises(Leased, match=stage), Lease(store, stage, "me", ranks, step, 0.0):
+            pass
+        return step, until
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(work, range(2))
+    assert first == second
+    assert first[0] == 20
+    assert json.loads(Path(lease_path(store, stage)).read_text())["expires"] == first[1]
+
+
+@pytest.mark.parametrize(("save_s", "saved"), [(None, True), (0.0, True), (1e9, False)])
+def test_a_stop_saves_only_what_costs_more_to_train_again(
+    toy_packs: Path, tmp_path: Path, plain: Any, save_s: float | None, saved: bool
+) -> None:
+    """Than a checkpoint takes to write, as the last one did."""
+    (leg,) = path_of(RECIPES["mixed"], toy_problem(toy_packs), 0)
+    trainer = toy_trainer(toy_packs, tmp_path)
+
+    def control(stage: Stage, step: int) -> bool:
+        if step == 5:
+            trainer._save_s = save_s
+        return step < 5
+
+    with pytest.raises(Interrupted):
+        list(trainer.train((leg,), RUNGS, control=control))
+    steps = {3, 5} if saved else {3}
+    assert set(Store(str(tmp_path), "division").steps(leg.stage.key)) == steps
+    for others in (trainer, toy_trainer(toy_packs, tmp_path)):  # from the live run, and from what is stored
+        assert results(list(others.train((leg,), RUNGS))) == results(plain("mixed")[0])
+
+
+def test_a_stop_at_a_stored_step_writes_nothing(toy_packs: Path, tmp_path: Path) -> None:
+    path = path_of(RECIPES["mixed"], toy_problem(toy_packs), 0)
+    list(toy_trainer(toy_packs, tmp_path).train(path, (3,)))
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.ckpt")}
+    with pytest.raises(Interrupted):
+        list(toy_trainer(toy_packs, tmp_path, checkpoint_s=0.0).train(path, RUNGS, control=lambda stage, step: False))
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.ckpt")} == before
 
 
 def test_a_checkpoint_that_another_rank_sees_late_is_waited_for(

@@ -126,7 +126,7 @@ def test_a_verdict_to_stop_loses_nothing(
     toy_packs: Path, tmp_path: Path, undisturbed: tuple[dict, int, Path], name: str, stop_at: int
 ) -> None:
     path = path_of(RECIPES[name], toy_problem(toy_packs), 0)
-    trainer = toy_trainer(toy_packs, tmp_path)
+    trainer = toy_trainer(toy_packs, tmp_path, checkpoint_s=0.0)
     asked = iter(range(1_000_000))
     reports: list[Report] = []
     try:
@@ -144,7 +144,7 @@ def test_a_verdict_to_stop_loses_nothing(
 def _train_and_die(packs: str, store: str, name: str, at: int) -> None:
     """In a process of its own: trains one path, with a checkpoint after each step, and is killed before step `at`."""
     set_deterministic(1)
-    trainer = toy_trainer(Path(packs), Path(store), checkpoint_s=0.0)
+    trainer = toy_trainer(Path(packs), Path(store), checkpoint_s=0.0, owner="killed")
     asked = iter(range(1_000_000))
 
     def control(stage: object, step: int) -> bool:
@@ -164,7 +164,7 @@ def test_a_killed_process_costs_no_bit(
     process.start()
     process.join(120)
     assert process.exitcode == -signal.SIGKILL
-    trainer = toy_trainer(toy_packs, tmp_path)
+    trainer = toy_trainer(toy_packs, tmp_path, owner="killed")
     path = path_of(RECIPES["finetune"], toy_problem(toy_packs), 0)
     reports = list(trainer.train(path, RUNGS))
     assert [(report.step, report.metrics) for report in reports] == undisturbed[0]["finetune", 0]

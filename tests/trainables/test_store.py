@@ -65,14 +65,14 @@ def _in_memory(folder: Path) -> Store:
 
 def _subtree(folder: Path) -> Store:
     store = Store("/", "division")
-    store.filesystem = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
+    store.objects.filesystem = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
     store.root = "some/where"
     return store
 
 
 def _cannot_rename(folder: Path) -> Store:
     store = Store(str(folder), "division")
-    store._renames = False  # as on an object store
+    store.objects._renames = False  # as on an object store
     return store
 
 
@@ -192,15 +192,15 @@ class _Breaks(fs.LocalFileSystem):
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     store = _local(tmp_path)
     store.save(STAGE, 3, state(3), keep=False)
-    working, broken = store.filesystem, _Breaks()
+    working, broken = store.objects.filesystem, _Breaks()
     broken.error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    store.filesystem = broken
+    store.objects.filesystem = broken
     with pytest.raises(StoreError, match=r"must be writable, but .*kept-00000005\.ckpt failed: .*No space left"):
         store.save(STAGE, 5, state(5), keep=True)
     with pytest.raises(StoreError) as caught:
         store.save_evaluation(STAGE, 3, "e", Evaluation(METRICS, 0.0, 0))
     assert "\n" not in str(caught.value)
-    store.filesystem = working
+    store.objects.filesystem = working
     assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["rolling-00000003.ckpt"]
     assert same(store.load(STAGE, 3), state(3))  # the older rolling one goes only once the newer one is there
 
@@ -209,7 +209,7 @@ def test_an_interrupt_in_mid_write_leaves_nothing_and_goes_on(tmp_path: Path) ->
     store = _local(tmp_path)
     broken = _Breaks()
     broken.error = KeyboardInterrupt()
-    store.filesystem = broken
+    store.objects.filesystem = broken
     with pytest.raises(KeyboardInterrupt):
         store.save(STAGE, 5, state(5), keep=True)
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
