@@ -1,10 +1,9 @@
-"""The command line: `python -m search run FILE`, `check FILE`, `demo`."""
+"""The command line: `python -m search run FILE`, `check FILE`, `demo`, `store ls|gc|verify`."""
 
 import os
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from search.config import SearchConfig, load
+from search.one_line import one_line
+from search.store_admin import app as store
 from search.view import duration
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+app.add_typer(store, name="store")
 console = Console(soft_wrap=False)
 
 File = Annotated[Path, typer.Argument(help="The search file (YAML); see search/examples/.")]
@@ -25,20 +27,8 @@ Share = Annotated[bool, typer.Option("--share/--no-share", help="Train common st
 SHARED_SHOWN = 4  # stages that `check` lists
 
 
-@contextmanager
-def _one_line() -> Iterator[None]:
-    """Shows what a user can mend as one line; anything else keeps its traceback."""
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        print(
-            "error: interrupted before the running trials were checkpointed; `run` again goes on from the last",
-            file=sys.stderr,
-        )
-        raise typer.Exit(130) from None
+def _one_line() -> AbstractContextManager[None]:
+    return one_line(" before the running trials were checkpointed; `run` again goes on from the last")
 
 
 @app.command()

@@ -17,7 +17,6 @@ from typing import Any
 from pyarrow import fs
 
 from datasets.remote import renames
-from datasets.uri import reason
 from trainables.recipe import digest
 
 STAGE = re.compile(r"[0-9a-f]{32}")
@@ -78,8 +77,9 @@ class Objects:
                 self.delete(target)
             if not isinstance(error, OSError):
                 raise
+            why = str(error).splitlines()[0]
             raise StoreError(
-                f"the store must be writable, but {path} failed: {reason(error)}; free space or set `store:` elsewhere"
+                f"the store must be writable, but {path} failed: {why}; free space or set `store:` elsewhere"
             ) from error
 
     def write_json(self, path: str, value: Any, *, indent: int | None = None) -> None:

@@ -2,7 +2,7 @@
 
 To train a stage to step n, ask for its latest checkpoint at or before n and go on from there: this is resume, rungs,
 sharing and free repeats at once. How an object is written and checked is in trainables/objects.py; what is the least
-used, and goes first, is known by the times of a stage's objects (trainables/store_census.py).
+used, and goes first, is known by the times of a stage's objects (trainables/census.py, eviction.py).
 
     ROOT/DIVISION/STAGE KEY/kept-00000500.ckpt      forks, rungs and finals
                            /rolling-00000731.ckpt   the newest of a live stage; the one before is removed
