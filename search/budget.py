@@ -1,11 +1,12 @@
 """What a search aims at and what it may spend: objectives, constraints, budget, and how early it gives a recipe up."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from search.data import Frozen
 
+Direction = Literal["maximize", "minimize"]
 # What a recipe costs, known before it is trained: images by what they cost (Problem.counts), and the steps of its path.
 CostName = Literal["num_real_labels", "num_real_unlabelled", "num_synthetic", "steps"]
 
@@ -18,6 +19,12 @@ class ObjectiveConfig(Frozen):
     metric: str = "val/miou"
     mode: Literal["max", "min"] = "max"
     against: tuple[CostName, ...] = ()
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Where the metric and then each cost is to go, in Optuna's words."""
+        costs: list[Direction] = ["minimize" for _ in self.against]
+        return ("maximize" if self.mode == "max" else "minimize", *costs)
 
     @model_validator(mode="after")
     def _validation_only(self) -> "ObjectiveConfig":
@@ -102,6 +109,14 @@ def _named(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
+def _bounded(name: str) -> str:
+    costs = get_args(CostName)
+    if name not in costs and not name.startswith("val/"):
+        raise ValueError(f"must be a cost, one of {', '.join(costs)}, or a metric that begins with val/, not {name!r}")
+    return name
+
+
+Constraints = dict[Annotated[str, AfterValidator(_bounded)], Bounds]
 Pruner = Annotated[PrunerConfig, _named("kind")]
 
 

@@ -6,11 +6,21 @@ Unknown keys are refused, and every error is one line that names the file, the f
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from optuna.distributions import CategoricalDistribution, FloatDistribution
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from datasets.settings import explain, read_mapping
 from datasets.uri import is_uri, reason, redacted
-from search.budget import Bounds, BudgetConfig, Enqueued, ObjectiveConfig, Pruner, PrunerConfig, StoreConfig, StorePlace
+from search.budget import (
+    BudgetConfig,
+    Constraints,
+    Enqueued,
+    ObjectiveConfig,
+    Pruner,
+    PrunerConfig,
+    StoreConfig,
+    StorePlace,
+)
 from search.data import BackgroundsConfig, DataConfig, Frozen, Name, Packs
 from search.space import SpaceConfig
 from trainables.recipe import DOMAINS, DomainName
@@ -69,7 +79,7 @@ class SearchConfig(Frozen):
     training: Training = Training()
     sampler: Literal["tpe", "gp", "cmaes", "nsga", "qmc", "random", "grid"] = "tpe"
     pruner: Pruner | None = None  # None: asha where there are rungs and no grid
-    constraints: dict[str, Bounds] = Field(default_factory=dict)
+    constraints: Constraints = Field(default_factory=dict)
     enqueue: Enqueued = ()  # recipes that are tried first
     seed: int = Field(default=0, ge=0)
     slots: SlotsConfig = SlotsConfig()
@@ -106,13 +116,43 @@ class SearchConfig(Frozen):
                 f"budget.rungs must be left out with training.lr_schedule poly, whose end counts alone, but got"
                 f" {list(self.budget.rungs)}"
             )
-        if self.sampler == "grid" and (name := self.space.continuous()):
+        if self.sampler != "grid" and self.budget.trials is None:
+            raise ValueError(f"budget.trials must be given for sampler {self.sampler}, but it is absent")
+        self._check_sampler()
+        for k, given in enumerate(self.enqueue):
+            try:
+                self.space.params_of(given)
+            except ValueError as error:
+                raise ValueError(f"enqueue[{k}].{error}") from None
+        return self
+
+    def _check_sampler(self) -> None:
+        """Each sampler in a space that it can search: what it cannot see it would draw at random."""
+        sampler, domains = self.sampler, self.space.domains()
+        if sampler == "grid" and (name := self.space.continuous()):
             raise ValueError(
                 f"space.{name} must be a list for sampler grid, but got a range; list the values, or use tpe"
             )
-        if self.sampler != "grid" and self.budget.trials is None:
-            raise ValueError(f"budget.trials must be given for sampler {self.sampler}, but it is absent")
-        return self
+        if sampler in ("gp", "cmaes") and (name := self.space.uneven()):
+            raise ValueError(
+                f"sampler {sampler} needs recipes that all have the same parameters, but only some have {name};"
+                " list one schedule, and no method with options of its own, or use tpe"
+            )
+        if sampler != "cmaes":
+            return
+        lists = [name for name, one in domains.items() if isinstance(one, CategoricalDistribution) and not one.single()]
+        if lists:
+            raise ValueError(
+                f"space.{lists[0]} must be a range or one value for sampler cmaes, but lists several;"
+                " give a range, or use gp"
+            )
+        if (ranges := sum(isinstance(one, FloatDistribution) for one in domains.values())) < 2:
+            raise ValueError(f"space must have at least two ranges for sampler cmaes, but has {ranges}; use gp")
+        if self.objective.against:
+            raise ValueError(
+                f"objective.against must be left out for sampler cmaes, which has one objective, but got"
+                f" {list(self.objective.against)}; use nsga"
+            )
 
     def _check_sources(self, domain: DomainName) -> None:
         values, known = self.space.sources(domain), list(getattr(self.data, domain))

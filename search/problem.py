@@ -94,6 +94,9 @@ def open_problem(config: SearchConfig) -> Opened:
     metrics = [f"val/{name}" for name in task.evaluator(torch.device("cpu")).compute()]
     if config.objective.metric not in metrics:
         raise ValueError(f"objective.metric must be one of {', '.join(metrics)}; but got {config.objective.metric!r}")
+    for name in config.constraints:
+        if name.startswith("val/") and name not in metrics:
+            raise ValueError(f"constraints must bound metrics of {', '.join(metrics)}; but got {name!r}")
     facts = {name: SourceFacts(source.digest, len(source)) for name, source in sources.items()}
     choices: dict[DomainName, dict[str, SourceFacts]] = {}
     digests: dict[str, str] = {}

@@ -1,11 +1,14 @@
 """The space: which recipes a search may try, as finite lists and ranges, with each parameter only where it applies."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Protocol
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
+from search.given import flat, take, take_factor, times
 from search.options import (
     DEFAULTS,
     AdainImageSpace,
@@ -18,7 +21,7 @@ from search.options import (
 )
 from search.values import Fractions, Range, Rates, Shares, Sources, distinct
 from trainables.methods import APPLIES, OPTIONS, Adaptation, Schedule, reads_references
-from trainables.recipe import DOMAINS, FIELDS, DomainName, Recipe, fields, reads
+from trainables.recipe import DOMAINS, FIELDS, OPTIONAL, DomainName, Recipe, fields, reads
 
 
 class Trial(Protocol):
@@ -137,49 +140,115 @@ class SpaceConfig(BaseModel):
         """The first parameter that is a range, if one is."""
         return next((name for name in type(self).model_fields if isinstance(getattr(self, name), Range)), None)
 
+    def uneven(self) -> str | None:
+        """The first parameter that some recipes have and others have not, if there is one."""
+        branches = [self._domains(schedule, method) for schedule, method in self._branches()]
+        return next((name for branch in branches for name in branch if not all(name in b for b in branches)), None)
+
+    def domains(self) -> dict[str, BaseDistribution]:
+        """What every parameter of a trial may be, those of all schedules and methods together."""
+        found: dict[str, BaseDistribution] = {}
+        for schedule, method in self._branches():
+            found |= self._domains(schedule, method)
+        return found
+
+    def distributions(self, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+        """What the parameters of a trial may be, of those that its schedule and its method have."""
+        axis = self._adaptation_axis(params["schedule"])
+        return self._domains(params["schedule"], params[axis[0]] if axis else None)
+
     def suggest(self, trial: Trial) -> Recipe:
         """Draws a recipe: the schedule first, then the adaptation, then the parameters that they have."""
         params: dict[str, Any] = {"schedule": trial.suggest_categorical("schedule", self.schedule)}
         method = None
         if axis := self._adaptation_axis(params["schedule"]):
             params[axis[0]] = method = trial.suggest_categorical(*axis)
-        for name, values in self._axes(params["schedule"], method):
-            if isinstance(values, Range):
-                params[name] = trial.suggest_float(name, values.low, values.high, log=values.log)
-            else:
-                params[name] = trial.suggest_categorical(name, values)
+        for name, domain in self._domains(params["schedule"], method).items():
+            if isinstance(domain, FloatDistribution):
+                params[name] = trial.suggest_float(name, domain.low, domain.high, log=domain.log)
+            elif isinstance(domain, CategoricalDistribution) and name not in params:
+                params[name] = trial.suggest_categorical(name, domain.choices)
         return self.recipe(params)
 
     def recipe(self, params: Mapping[str, Any]) -> Recipe:
         """The recipe of a trial's parameters.
 
-        They are the recipe's, but for two: `adaptation.SCHEDULE` is the adaptation where a schedule takes only some of
-        the methods (to Optuna the choices under one name never change), and `lr_factor` is the rate as a part of
-        `pretrain.lr`.
+        They are the recipe's, but for three: `adaptation.SCHEDULE` is the adaptation where a schedule takes only some
+        of the methods (to Optuna the choices under one name never change), `lr_factor` is the rate as a part of
+        `pretrain.lr`, and `sqrt(NAME)` is the square root of NAME, where its range is on that scale.
         """
-        given = {name.partition(".")[0] if name.startswith("adaptation.") else name: v for name, v in params.items()}
+        given: dict[str, Any] = {}
+        for name, value in params.items():
+            if name.startswith("adaptation."):
+                given["adaptation"] = value
+            elif name.startswith("sqrt("):
+                given[name[5:-1]] = getattr(self, name[5:-1]).clipped(times(value, value))
+            else:
+                given[name] = value
         if given.get("adaptation") == "none" and "adaptation" not in FIELDS[given["schedule"]]:
             del given["adaptation"]
         if "lr_factor" in given:
-            given["lr"] = float(f"{given.pop('lr_factor') * given['pretrain.lr']:.12g}")  # 0.1 of 0.3 is 0.03
+            given["lr"] = times(given.pop("lr_factor"), given["pretrain.lr"])
         return Recipe.from_params(given)
+
+    def params_of(self, given: Recipe | Mapping[str, Any]) -> dict[str, Any]:
+        """The inverse of `recipe`, of a recipe or of its parameters as people write them: nested or flat, `lr_factor`
+        or `lr`, the names of a union in any order. Raises ValueError, one line that begins with the parameter's name,
+        for what is not of this space."""
+        left = flat(given.params() if isinstance(given, Recipe) else given)
+        schedule: Schedule = take(left, "schedule", self.schedule)
+        params: dict[str, Any] = {"schedule": schedule}
+        axis, method = self._adaptation_axis(schedule), None
+        if "adaptation" in OPTIONAL.get(schedule, ()):
+            left.setdefault("adaptation", "none")
+            if axis is None:
+                take(left, "adaptation", ("none",))
+        if axis is not None:
+            params[axis[0]] = method = take(left, "adaptation", axis[1])
+        for name, values in self._axes(schedule, method):
+            factor = name == "lr_factor"
+            value = take_factor(left, values, params["pretrain.lr"]) if factor else take(left, name, values)
+            sqrt = isinstance(values, Range) and values.sqrt
+            params |= {f"sqrt({name})": math.sqrt(value)} if sqrt else {name: value}
+        if left:
+            known = ", ".join(self.recipe(params).params())
+            raise ValueError(f"{next(iter(left))} must be one of {known}, which such a recipe has, but is none of them")
+        return params
 
     def grid(self) -> dict[str, dict[str, Any]]:
         """Every distinct recipe of a space without ranges, schedule by schedule: a trial's parameters, by its key."""
         found: dict[str, dict[str, Any]] = {}
-        for schedule in self.schedule:
-            name, methods = self._adaptation_axis(schedule) or ("", (None,))
-            for method in methods:
-                chosen = {"schedule": schedule} | ({name: method} if method else {})
-                axes = self._axes(schedule, method)
-                for values in itertools.product(*(values for _, values in axes)):
-                    params = chosen | dict(zip((axis for axis, _ in axes), values, strict=True))
-                    found.setdefault(self.recipe(params).key, params)
+        for schedule, method in self._branches():
+            axis = self._adaptation_axis(schedule)
+            chosen = {"schedule": schedule} | ({axis[0]: method} if axis else {})
+            axes = self._axes(schedule, method)
+            for values in itertools.product(*(values for _, values in axes)):
+                params = chosen | dict(zip((name for name, _ in axes), values, strict=True))
+                found.setdefault(self.recipe(params).key, params)
         return found
 
     def enumerate(self) -> list[Recipe]:
         """The recipes of `grid`."""
         return [self.recipe(params) for params in self.grid().values()]
+
+    def _branches(self) -> list[tuple[Schedule, Adaptation | None]]:
+        """Every schedule with every method that it has: recipes of one branch have the same parameters."""
+        axes = {schedule: self._adaptation_axis(schedule) for schedule in self.schedule}
+        return [(schedule, method) for schedule, axis in axes.items() for method in (axis[1] if axis else (None,))]
+
+    def _domains(self, schedule: Schedule, method: str | None) -> dict[str, BaseDistribution]:
+        """What the parameters of a trial may be, with a schedule and a method."""
+        found: dict[str, BaseDistribution] = {"schedule": CategoricalDistribution(self.schedule)}
+        if axis := self._adaptation_axis(schedule):
+            found[axis[0]] = CategoricalDistribution(axis[1])
+        for name, values in self._axes(schedule, method):
+            if not isinstance(values, Range):
+                found[name] = CategoricalDistribution(values)
+            elif values.sqrt:
+                found[f"sqrt({name})"] = FloatDistribution(math.sqrt(values.low), math.sqrt(values.high))
+            else:
+                found[name] = FloatDistribution(values.low, values.high, log=bool(values.log))
+        return found
 
     def _adaptation_axis(self, schedule: Schedule) -> tuple[str, tuple[Adaptation, ...]] | None:
         """The name and the choices of a schedule's adaptation, where it has one to choose."""

@@ -1,7 +1,7 @@
 """What a parameter of the space may be: lists of distinct values and ranges, each checked for what it means."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -9,13 +9,18 @@ from trainables.recipe import Share
 
 
 class Range(BaseModel):
-    """A continuous parameter in [low, high], on a log scale if asked."""
+    """A continuous parameter in [low, high], even on a linear scale, on that of its logarithm or of its square root.
+
+    Where the file says neither, the kind of the parameter does: rates and fractions are log, shares sqrt, which is fine
+    near 0. `log: false` is linear.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     low: float
     high: float
-    log: bool = False
+    log: bool | None = None
+    sqrt: bool | None = None
 
     @model_validator(mode="after")
     def _not_empty(self) -> "Range":
@@ -23,7 +28,25 @@ class Range(BaseModel):
             raise ValueError(f"`low < high` must hold, but got (low={self.low:g}, high={self.high:g})")
         if self.log and self.low <= 0:
             raise ValueError(f"`low > 0` must hold on a log scale, but got low={self.low:g}")
+        if self.log and self.sqrt:
+            raise ValueError("must be on one scale, but got log and sqrt; take one of them out")
         return self
+
+    def clipped(self, value: float) -> float:
+        return min(max(value, self.low), self.high)
+
+
+def _scaled(scale: Literal["log", "sqrt"]) -> AfterValidator:
+    """Fills in the scale of a kind of parameter where the file says none."""
+
+    def fill(values: Any) -> Any:
+        if not isinstance(values, Range):
+            return values
+        silent = values.log is None and values.sqrt is None
+        chosen = {"log": bool(values.log), "sqrt": bool(values.sqrt)} | ({scale: True} if silent else {})
+        return values.model_copy(update=chosen)
+
+    return AfterValidator(fill)
 
 
 def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -68,16 +91,19 @@ Fractions = Annotated[
     Annotated[tuple[float, ...], AfterValidator(distinct), _List] | _Range,
     Discriminator(_form),
     AfterValidator(_fractions),
+    _scaled("log"),
 ]
 Shares = Annotated[
     Annotated[tuple[Share, ...], AfterValidator(distinct), _List] | _Range,
     Discriminator(_form),
     AfterValidator(_shares),
+    _scaled("sqrt"),
 ]
 Rates = Annotated[
     Annotated[tuple[float, ...], AfterValidator(distinct), _List] | _Range,
     Discriminator(_form),
     AfterValidator(rates),
+    _scaled("log"),
 ]
 Steps = Annotated[int, Field(ge=1)]
 

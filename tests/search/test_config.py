@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from search.config import ConfigError, SlotsConfig, load
-from tests.toy import SEARCH
+from search.problem import open_problem
+from tests.toy import SEARCH, toy_search
 
 
 def write(folder: Path, change: Any = None) -> Path:
@@ -60,6 +61,11 @@ def test_a_source_may_be_several_packs_and_a_uri_stays(tmp_path: Path) -> None:
         ("budget.steps", "many", "budget.steps: must be a valid integer"),
         ("space.lr", {"low": 2, "high": 1}, "space.lr: `low < high` must hold, but got (low=2, high=1)"),
         ("space.lr", {"low": 0, "high": 1, "log": True}, "space.lr: `low > 0` must hold on a log scale, but got low=0"),
+        (
+            "space.lr",
+            {"low": 0.1, "high": 1, "log": True, "sqrt": True},
+            "space.lr: must be on one scale, but",
+        ),
         ("space.lr", [], "space.lr: must list at least one value, but the list is empty"),
         ("space.lr", [-1.0], "space.lr: `0 < lr < inf` must hold, but got -1"),
         ("space.lr", [float("nan")], "space.lr: `0 < lr < inf` must hold, but got nan"),
@@ -88,6 +94,9 @@ def test_a_source_may_be_several_packs_and_a_uri_stays(tmp_path: Path) -> None:
         ("task.resolution", 63, "task.resolution: must be a multiple of 8, but got 63"),
         ("sampler", "annealing", "sampler: must be"),
         ("sampler", "tpe", "budget.trials must be given for sampler tpe"),
+        ("constraints", {"num_labels": {"max": 9}}, "constraints.num_labels: must be a cost, one of num_real_labels, "),
+        ("constraints", {"test/same/miou": {"max": 9}}, "or a metric that begins with val/, not 'test/same/miou'"),
+        ("constraints", {"steps": {}}, "constraints.steps: must give min, max or both"),
         ("objective", {"metric": "test/same/miou"}, "objective: metric must begin with val/"),
         ("budget.rungs", [3, 5], "budget: rungs must ascend and end at steps=6, but got [3, 5]"),
         ("slots", {"count": 0}, "slots.count: must be a number of at least 1, or auto, but got 0"),
@@ -172,3 +181,118 @@ def test_the_readmes_search_file_is_a_search(tmp_path: Path) -> None:
     path = tmp_path / "readme.yaml"
     path.write_text(block, encoding="utf-8")
     assert load(path).budget.seeds == 3
+
+
+def test_a_metric_that_is_bounded_is_one_of_the_task_s(toy_packs: Path, tmp_path: Path) -> None:
+    bounds = {"sampler: grid": "sampler: grid\nconstraints: {steps: {max: 9}, val/fwiou: {min: 0.1}}"}
+    assert open_problem(load(toy_search(toy_packs, tmp_path, bounds))).problem.steps == 6
+    bounds = {"sampler: grid": "sampler: grid\nconstraints: {steps: {max: 9}, val/fwio: {min: 0.1}}"}
+    with pytest.raises(ValueError, match=r"^constraints must bound metrics of val/miou, .*; but got 'val/fwio'$"):
+        open_problem(load(toy_search(toy_packs, tmp_path, bounds)))
+
+
+RECIPE = {"schedule": "real_only", "real_fraction": 0.5, "lr": 0.1}
+TRUNK = {"adaptation": "none", "real_fraction": 0.5, "synthetic_fraction": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "enqueue[1].schedule must be given, but it is absent"),
+        (RECIPE | {"schedule": "mixed"}, "enqueue[1].schedule must be one of real_only, synthetic_only, finetune, but"),
+        (RECIPE | {"lr": 0.2}, "enqueue[1].lr must be one of 0.1, but got 0.2"),
+        (RECIPE | {"lr": True}, "enqueue[1].lr must be one of 0.1, but got True"),
+        ({"schedule": "real_only", "lr": 0.1}, "enqueue[1].real_fraction must be given, but it is absent"),
+        (RECIPE | {"lrs": 0.1}, "enqueue[1].lrs must be one of schedule, real_fraction, lr, which such a recipe has"),
+        (RECIPE | {"pretrain": {"steps": 4}}, "enqueue[1].pretrain.steps must be one of schedule, real_fraction, lr, "),
+        (
+            {"schedule": "finetune", **TRUNK, "pretrain": {"steps": 5, "lr": 0.05}, "lr": 0.1},
+            "enqueue[1].pretrain.steps must be one of 4, but got 5",
+        ),
+        (
+            {"schedule": "synthetic_only", "adaptation": "fda", "synthetic_fraction": 1.0, "lr": 0.1},
+            "enqueue[1].adaptation must be one of none, but got 'fda'",
+        ),
+    ],
+)
+def test_an_enqueued_recipe_is_one_of_the_space(tmp_path: Path, given: dict[str, Any], says: str) -> None:
+    assert load(
+        write(
+            tmp_path,
+            put(
+                "enqueue",
+                [RECIPE, {"schedule": "finetune", **TRUNK, "lr": "1e-1"} | {"pretrain": {"steps": 4, "lr": 0.05}}],
+            ),
+        )
+    ).enqueue
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, put("enqueue", [RECIPE, given])))
+    assert str(caught.value).startswith(f"{tmp_path / 'search.yaml'}: {says}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("factors", "lr", "says"),
+    [
+        ([0.1, 0.5], 0.01, "enqueue[0].lr must be one of 0.005, 0.025, parts of pretrain.lr 0.05, but got 0.01"),
+        ({"low": 0.1, "high": 1}, 0.5, "enqueue[0].lr must be a number in [0.005, 0.05], parts of pretrain.lr 0.05"),
+    ],
+)
+def test_an_enqueued_rate_is_a_part_of_the_trunk_s(tmp_path: Path, factors: Any, lr: float, says: str) -> None:
+    def change(raw: dict[str, Any]) -> None:
+        recipe = {"schedule": "finetune", **TRUNK, "pretrain": {"steps": 4, "lr": 0.05}, "lr": lr}
+        raw |= {"sampler": "random", "enqueue": [recipe]}
+        raw["budget"]["trials"] = 9
+        raw["space"]["lr_factor"] = factors
+
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        load(write(tmp_path, change))
+
+
+ONE = {
+    "schedule": ["mixed"],
+    "adaptation": ["none"],
+    "real_fraction": {"low": 0.1, "high": 1},
+    "synthetic_fraction": [1.0],
+    "synthetic_share": {"low": 0.1, "high": 0.9},
+    "lr": [0.1],
+}
+SEVERAL = {"against": ["num_real_labels"]}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "space", "objective", "says"),
+    [
+        ("gp", ONE | {"schedule": ["mixed", "real_only"]}, {}, "sampler gp needs recipes that all have the same"),
+        ("gp", ONE | {"adaptation": ["none", "fda"]}, {}, "the same parameters, but only some have fda.beta; list one"),
+        ("cmaes", ONE | {"schedule": ["mixed", "real_only"]}, {}, "sampler cmaes needs recipes that all have the same"),
+        ("cmaes", ONE | {"lr": [0.1, 0.2]}, {}, "space.lr must be a range or one value for sampler cmaes"),
+        (
+            "cmaes",
+            ONE | {"real_fraction": [1.0]},
+            {},
+            "space must have at least two ranges for sampler cmaes",
+        ),
+        ("cmaes", ONE, SEVERAL, "objective.against must be left out for sampler cmaes, which has one objective"),
+        ("grid", ONE, {}, "space.real_fraction must be a list for sampler grid"),
+        *(("gp", ONE | {"adaptation": ["none", "dsbn"], "lr": [0.1, 0.2]}, one, None) for one in ({}, SEVERAL)),
+        ("cmaes", ONE, {}, None),
+        *((sampler, ONE, SEVERAL, None) for sampler in ("tpe", "nsga", "qmc", "random")),
+        *((sampler, ONE | {"schedule": ["mixed", "real_only"]}, {}, None) for sampler in ("tpe", "nsga", "qmc")),
+    ],
+)
+def test_a_sampler_is_refused_in_a_space_that_it_cannot_search(
+    tmp_path: Path, sampler: str, space: dict[str, Any], objective: dict[str, Any], says: str | None
+) -> None:
+    def change(raw: dict[str, Any]) -> None:
+        raw |= {"sampler": sampler, "space": space, "objective": objective}
+        raw["budget"]["trials"] = 9
+
+    path = write(tmp_path, change)
+    if says is None:
+        assert load(path).sampler == sampler
+        return
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
