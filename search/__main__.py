@@ -106,7 +106,7 @@ def _slots_here(config: SearchConfig) -> tuple[int, list[str]]:
     import torch
 
     slots, cpus, gpus = config.slots, os.cpu_count() or 1, torch.cuda.device_count()
-    fits = slots.fit(cpus, gpus)
+    fits = slots.fit([(cpus, gpus)])
     count = max(1, fits) if slots.count == "auto" else slots.count
     warnings = []
     if count > fits:

@@ -3,11 +3,12 @@
 Unknown keys are refused, and every error is one line that names the file, the field, the value and what was expected.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from datasets.settings import explain, read_mapping
 from datasets.uri import is_uri, reason, redacted
@@ -26,6 +27,8 @@ from search.space import SpaceConfig
 from trainables.recipe import DOMAINS, DomainName
 from trainables.specs import TaskSpec
 from trainables.stage import Training
+
+Node = tuple[float, float]  # a machine of the cluster: its CPUs and GPUs
 
 
 class ConfigError(ValueError):
@@ -52,12 +55,27 @@ class SlotsConfig(Frozen):
     loaders: int = Field(default=0, ge=0)
     max_failures: int = Field(default=3, ge=1)
 
-    def fit(self, cpus: float, gpus: float) -> int:
-        """How many slots of this size so many CPUs and GPUs hold, whatever `count` says."""
-        fits = int(cpus // (self.workers * self.threads))
-        if self.gpus_per_worker:
-            fits = min(fits, int(gpus / (self.workers * self.gpus_per_worker) + 1e-9))  # 1 // 0.1 is 9
-        return fits
+    @field_validator("gpus_per_worker")
+    @classmethod
+    def _of_one_gpu_or_whole(cls, gpus: float) -> float:
+        if gpus > 1 and gpus != int(gpus):
+            raise ValueError(f"gpus_per_worker must be a share of one GPU or a whole number, but got {gpus:g}")
+        return gpus
+
+    def fit(self, nodes: Iterable[Node]) -> int:
+        """How many slots of this size these nodes hold, whatever `count` says.
+
+        A worker is on one node, and a share of a GPU on one GPU; a slot's workers may be on several nodes.
+        """
+        return sum(self._workers_on(*node) for node in nodes) // self.workers
+
+    def _workers_on(self, cpus: float, gpus: float) -> int:
+        workers = int(cpus // self.threads)
+        if not self.gpus_per_worker:
+            return workers
+        if self.gpus_per_worker < 1:
+            return min(workers, int(gpus) * int(1 / self.gpus_per_worker + 1e-9))  # 1 // 0.1 is 9
+        return min(workers, int(gpus // self.gpus_per_worker))
 
 
 class TrackingConfig(Frozen):

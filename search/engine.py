@@ -16,10 +16,11 @@ from search.config import SearchConfig
 from search.dispatcher import Dispatcher
 from search.job import Ticket
 from search.ledger import Ledger
+from search.pool import SlotPool, nodes, slot_count
 from search.problem import Opened
 from search.sampler import LedgerSearcher
 from search.scheduler import EndWhen, LedgerScheduler
-from search.slots import SlotJob, SlotPool, slot_count
+from search.slots import SlotJob
 from search.trial import RecipeTrial
 from search.view import View
 from trainables.path import path_of, steps_alone
@@ -47,7 +48,7 @@ class Engine:
         *,
         share: bool,
     ) -> None:
-        count = slot_count(config.slots, ray.cluster_resources())
+        count = slot_count(config.slots, nodes())
         self._config = config
         self._problem = opened.problem
         self._bound = count + max(1, count // 2)  # trials that are out: every slot busy, and a few queued

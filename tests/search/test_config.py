@@ -1,7 +1,6 @@
 """The search file: what is right is read as it is meant, and what is wrong gets one line that names file and field."""
 
 import copy
-import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -99,6 +98,7 @@ def test_a_source_may_be_several_packs_and_a_uri_stays(tmp_path: Path) -> None:
         ("constraints", {"steps": {}}, "constraints.steps: must give min, max or both"),
         ("objective", {"metric": "test/same/miou"}, "objective: metric must begin with val/"),
         ("budget.rungs", [3, 5], "budget: rungs must ascend and end at steps=6, but got [3, 5]"),
+        ("slots", {"gpus_per_worker": 1.5}, "must be a share of one GPU or a whole number, but got 1.5"),
         ("slots", {"count": 0}, "slots.count: must be a number of at least 1, or auto, but got 0"),
         ("name", "a b", "name: must be letters, digits"),
     ],
@@ -117,18 +117,35 @@ def test_a_store_is_a_folder_beside_the_file_or_a_uri(tmp_path: Path, store: str
     assert load(write(tmp_path, put("store", store))).store.uri == read.format(tmp_path)
 
 
-@pytest.mark.parametrize("size", [(1, 1, 0), (2, 3, 0), (1, 2, 0.1), (2, 1, 1), (1, 1, 0.3)])
-def test_the_slots_that_check_counts_are_those_that_run_starts(size: tuple[int, int, float]) -> None:
-    from search.slots import slot_count
+@pytest.mark.parametrize(
+    ("size", "nodes", "fits"),
+    [
+        ((1, 1, 0), [(4, 0), (2, 8)], 6),
+        ((1, 3, 0), [(4, 0), (2, 0), (7, 0)], 3),  # a worker's CPUs are on one node
+        ((2, 3, 0), [(4, 0), (2, 0), (7, 0)], 1),  # two workers may be on two
+        ((1, 1, 1), [(16, 4), (2, 4)], 6),  # the second node has CPUs for two
+        ((1, 2, 0.25), [(16, 2)], 8),
+        ((1, 1, 0.1), [(16, 1)], 10),
+        ((1, 1, 0.3), [(16, 4)], 12),  # three on each GPU, though all four together have room for 13.3
+        ((4, 1, 1), [(8, 2), (8, 2), (8, 3)], 1),
+        ((1, 1, 2), [(8, 1), (8, 3), (8, 1)], 1),  # five GPUs, but two on one node once
+        ((1, 1, 1), [(8, 0.0)], 0),
+    ],
+)
+def test_slots_fit_where_each_worker_has_its_node(
+    size: tuple[int, int, float], nodes: list[tuple[float, float]], fits: int
+) -> None:
+    from search.pool import slot_count
 
     slots = SlotsConfig(workers=size[0], threads=size[1], gpus_per_worker=size[2])
-    for cpus, gpus in itertools.product((1, 2, 16, 33), (0, 1, 4)):
-        fits = slots.fit(cpus, gpus)
-        if fits:
-            assert slot_count(slots, {"CPU": cpus, "GPU": gpus}) == fits
-        else:
-            with pytest.raises(ValueError, match="the cluster must hold"):
-                slot_count(slots, {"CPU": cpus, "GPU": gpus})
+    assert slots.fit(nodes) == fits
+    if fits:
+        assert slot_count(slots, nodes) == fits
+    for count in {1, fits + 1} - {fits}:
+        if count > fits:
+            with pytest.raises(ValueError, match=f"the cluster must hold {count} x") as caught:
+                slot_count(slots.model_copy(update={"count": count}), nodes)
+            assert "\n" not in str(caught.value)
 
 
 def test_a_share_without_synthetic_images_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The dispatcher, as a plain class: who gets which job, who waits, what a killed slot or a verdict changes."""
 
 import asyncio
-from collections.abc import Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ import pytest
 
 from search.dispatcher import Dispatcher
 from search.job import Failed, Job, Measured, Ticket, Unknown
+from search.queue import PASSES
 from tests.toy import RECIPES, toy_problem
+from tests.virtual import play
 from trainables.matting.spec import BasePhase, MattingSpec
 
 
@@ -25,10 +26,6 @@ def measured(step: int, final: bool = False) -> Measured:
 @pytest.fixture
 def make(toy_packs: Path) -> Any:
     return lambda share=True: Dispatcher(toy_problem(toy_packs), share=share, max_failures=2)
-
-
-def play(coroutine: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(coroutine, 30))
 
 
 def test_jobs_go_out_in_order_and_a_ticket_counts_once(make: Any) -> None:
@@ -55,11 +52,11 @@ def test_a_job_waits_for_the_trunk_that_another_slot_trains(make: Any) -> None:
         assert (await d.take(1, "b", 0)).id == other.id  # number 2 needs the same trunk: number 3 goes first
         assert await d.take(2, "c", 0.01) == "wait"
         trunk, last = job.path
-        await d.milestone(0, one.id, trunk.stage.key, trunk.steps)
+        await d.milestone(0, "a", one.id, trunk.stage.key, trunk.steps)
         assert await d.take(2, "c", 0.01) == "wait"  # and the same last stage: it waits on
-        await d.progress(0, one.id, last.stage.key, 0, 0)
+        await d.progress(0, "a", one.id, last.stage.key, 0, 0)
         assert await d.take(2, "c", 0.01) == "wait"
-        await d.report(0, one.id, measured(6, final=True), 0)
+        await d.report(0, "a", one.id, measured(6, final=True), 0)
         assert (await d.take(2, "c", 0)).id == two.id
 
     play(scene())
@@ -75,8 +72,8 @@ def test_another_recipe_of_the_trunk_goes_on_as_soon_as_the_trunk_is_stored(make
         waiting = asyncio.create_task(d.take(1, "b", 10))
         await asyncio.sleep(0.01)
         assert not waiting.done()
-        assert job.path[0].stage.key == Job.of(ticket("finetune"), d._problem, share=True).path[0].stage.key
-        await d.milestone(0, job.id, job.path[0].stage.key, 4)
+        assert job.path[0].stage.key == Job.of(ticket("finetune"), d._board._problem, share=True).path[0].stage.key
+        await d.milestone(0, "a", job.id, job.path[0].stage.key, 4)
         assert (await waiting).id == ticket("finetune", number=2).id
 
     play(scene())
@@ -101,9 +98,9 @@ def test_outcomes_arrive_in_order_and_unknown_jobs_say_so(make: Any) -> None:
         await d.submit(t)
         waiting = asyncio.create_task(d.outcome(t.id, 0))
         job = await d.take(0, "a", 0)
-        await d.report(0, job.id, measured(3), 0)
+        await d.report(0, "a", job.id, measured(3), 0)
         assert await waiting == measured(3)
-        await d.report(0, job.id, measured(6, final=True), 0)
+        await d.report(0, "a", job.id, measured(6, final=True), 0)
         assert await d.outcome(t.id, 1) == measured(6, final=True)
 
     play(scene())
@@ -116,9 +113,9 @@ def test_a_killed_slot_gives_its_job_back_once_and_fails_it_twice(make: Any) -> 
         await d.submit(t)
         await d.submit(ticket("mixed", number=2))
         await d.take(0, "a", 0)
-        await d.report(0, t.id, measured(3), 0)
+        await d.report(0, "a", t.id, measured(3), 0)
         assert (await d.take(0, "b", 0)).id == t.id  # first in the queue again
-        await d.report(0, t.id, measured(3), 0)  # reported by both incarnations: it counts once
+        await d.report(0, "b", t.id, measured(3), 0)  # reported by both incarnations: it counts once
         assert (await d.take(0, "c", 0)).id == ticket("mixed", number=2).id
         assert await d.outcome(t.id, 0) == measured(3)
         end = await d.outcome(t.id, 1)
@@ -135,10 +132,10 @@ def test_a_verdict_reaches_the_slot_at_its_next_question(make: Any) -> None:
         await d.submit(t)
         job = await d.take(0, "a", 0)
         stage = job.path[0].stage.key
-        assert await d.progress(0, t.id, stage, 1, 0) is True
+        assert await d.progress(0, "a", t.id, stage, 1, 0) is True
         await d.stop(t.id)
-        assert await d.progress(0, t.id, stage, 2, 0) is False
-        await d.released(0, t.id, 0)
+        assert await d.progress(0, "a", t.id, stage, 2, 0) is False
+        await d.released(0, "a", t.id, 0)
         assert await d.take(0, "a", 0.01) == "wait"
 
     play(scene())
@@ -155,7 +152,7 @@ def test_closing_ends_every_question(make: Any) -> None:
         await d.close()
         assert await idle == "close"
         assert isinstance(await waiting, Failed)
-        assert await d.progress(0, t.id, "any", 1, 0) is False
+        assert await d.progress(0, "a", t.id, "any", 1, 0) is False
 
     play(scene())
 
@@ -167,10 +164,10 @@ def test_steps_are_counted_over_incarnations_and_given_with_the_outcome(make: An
         await d.submit(t)
         job = await d.take(0, "a", 0)
         stage = job.path[0].stage.key
-        await d.report(0, t.id, measured(3), 3)
-        await d.progress(0, t.id, stage, 5, 5)
+        await d.report(0, "a", t.id, measured(3), 3)
+        await d.progress(0, "a", t.id, stage, 5, 5)
         await d.take(0, "b", 0)  # killed after step 5; the checkpoint was of step 3
-        await d.report(0, t.id, measured(6, final=True), 3)
+        await d.report(0, "b", t.id, measured(6, final=True), 3)
         end = await d.outcome(t.id, 1)
         assert isinstance(end, Measured)
         assert end.steps_trained == 8
@@ -186,10 +183,10 @@ def test_the_first_of_several_failures_stands_and_a_late_one_frees_no_other_job(
         await d.submit(one)
         await d.submit(two)
         await d.take(0, "a", 0)
-        await d.report(0, one.id, Failed("first", "the true traceback"), 0)
+        await d.report(0, "a", one.id, Failed("first", "the true traceback"), 0)
         assert (await d.take(0, "a", 0)).id == two.id
-        await d.report(0, one.id, Failed("second", "connection reset by peer"), 0)
-        await d.released(0, one.id, 0)
+        await d.report(0, "a", one.id, Failed("second", "connection reset by peer"), 0)
+        await d.released(0, "a", one.id, 0)
         assert (await d.failure(one.id)).traceback == "the true traceback"
         assert (await d.snapshot())["slots"][0]["job"] == two.id
 
@@ -202,8 +199,8 @@ def test_a_lost_slot_gives_its_job_to_another_and_gets_no_more(make: Any) -> Non
         t = ticket("real")
         await d.submit(t)
         await d.take(0, "a", 0)
-        await d.released(0, t.id, 2)
-        await d.lost(0, "StoreError: no space")
+        await d.released(0, "a", t.id, 2)
+        await d.lost(0, "a", "StoreError: no space")
         assert await d.take(0, "b", 0) == "close"
         assert (await d.take(1, "c", 0)).id == t.id
         assert (await d.snapshot())["errors"] == {0: "StoreError: no space"}
@@ -218,9 +215,9 @@ def test_a_late_word_about_an_ended_job_changes_nothing(make: Any) -> None:
         await d.submit(one)
         await d.submit(two)
         job = await d.take(0, "a", 0)
-        await d.report(0, one.id, measured(6, final=True), 0)
+        await d.report(0, "a", one.id, measured(6, final=True), 0)
         other = await d.take(0, "a", 0)
-        assert await d.progress(0, one.id, job.path[0].stage.key, 6, 0) is False
+        assert await d.progress(0, "a", one.id, job.path[0].stage.key, 6, 0) is False
         assert (await d.snapshot())["slots"][0]["leg"] == f"mixed of {other.path[0].steps}"
 
     play(scene())
@@ -246,8 +243,271 @@ def test_the_live_view_names_every_stage_of_a_path(toy_packs: Path, name: str, p
         job = await d.take(0, "a", 0)
         seen = []
         for leg in job.path:
-            await d.progress(0, job.id, leg.stage.key, 0, 0)
+            await d.progress(0, "a", job.id, leg.stage.key, 0, 0)
             seen.append((await d.snapshot())["slots"][0]["leg"])
         assert seen == says
+
+    play(scene())
+
+
+def tuned(lr: float, number: int, trunk_lr: float = 0.05, after: int = 0) -> Ticket:
+    """A fine-tune of the trunk with learning rate `trunk_lr`: another last stage for each `lr`."""
+    recipe = RECIPES["finetune"].params() | {"pretrain.lr": trunk_lr, "lr": lr}
+    return Ticket(number, 0, 0, tuple(recipe.items()), after)
+
+
+async def finish(d: Dispatcher, slot: int, incarnation: str, job: Job) -> None:
+    """What a slot says that trains a job to its end."""
+    for leg in job.path:
+        await d.progress(slot, incarnation, job.id, leg.stage.key, 0, 0)
+        await d.milestone(slot, incarnation, job.id, leg.stage.key, leg.steps)
+    await d.report(slot, incarnation, job.id, measured(job.rungs[-1], final=True), 0)
+
+
+def test_the_trunk_that_most_jobs_wait_for_goes_first(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        few, many = tuned(0.1, 1, trunk_lr=0.01), [tuned(lr, n, trunk_lr=0.02) for n, lr in enumerate((0.1, 0.2), 2)]
+        for t in (few, *many):
+            await d.submit(t)
+        assert (await d.take(0, "a", 0)).id == many[0].id
+        assert (await d.take(1, "b", 0)).id == few.id
+        shot = await d.snapshot()
+        assert shot["queued"] == 1
+        ((waits, stage),) = shot["waiting"].items()
+        assert waits == many[1].id
+        assert shot["stages"]["waiting"] == {stage: 4}
+        assert set(shot["stages"]["training"].values()) == {0}
+        assert stage in shot["stages"]["training"]
+
+    play(scene())
+
+
+def test_a_slot_goes_on_with_the_weights_that_it_holds_and_others_with_what_is_nearest_to_a_rung(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        first, second, third = tuned(0.1, 1), tuned(0.2, 2), ticket("real", number=3)
+        await d.submit(first)
+        job = await d.take(0, "a", 0)
+        trunk, last = job.path
+        await d.milestone(0, "a", job.id, trunk.stage.key, 4)
+        await d.progress(0, "a", job.id, last.stage.key, 0, 4)
+        await d.milestone(0, "a", job.id, last.stage.key, 3)
+        await d.report(0, "a", job.id, measured(3), 7)
+        await d.stop(first.id)
+        assert await d.progress(0, "a", job.id, last.stage.key, 4, 8) is False
+        await d.released(0, "a", job.id, 8)
+        promoted = tuned(0.1, 1, after=3)  # the store has its checkpoint of step 3: three steps to the next rung
+        for t in (third, second, promoted):
+            await d.submit(t)
+        assert (await d.take(1, "b", 0)).id == third.id  # all are three steps from a rung: the first that came
+        assert (await d.take(0, "a", 0)).id == promoted.id
+        assert (await d.take(2, "c", 0)).id == second.id
+
+    play(scene())
+
+
+def test_a_job_far_from_its_rung_lets_nearer_ones_go_first_but_not_for_ever(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        far = tuned(0.1, 0)  # four steps of its trunk, and three more
+        await d.submit(far)
+        real = RECIPES["real"].params()
+        near = [Ticket(n, 0, 0, tuple((real | {"lr": 0.01 * n}).items())) for n in range(1, PASSES + 5)]
+        for t in near:
+            await d.submit(t)
+        order = []
+        for _ in range(PASSES + 2):
+            job = await d.take(0, "a", 0)
+            order.append(job.id)
+            await finish(d, 0, "a", job)
+        assert order == [*(t.id for t in near[:PASSES]), far.id, near[PASSES].id]
+
+    play(scene())
+
+
+def test_a_job_that_needs_no_training_goes_first_even_while_its_stage_is_trained(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        one, again = ticket("real", number=1), ticket("real", number=2)
+        await d.submit(one)
+        job = await d.take(0, "a", 0)
+        stage = job.path[0].stage.key
+        await d.submit(ticket("mixed", number=3))
+        await d.submit(again)
+        assert again.id in (await d.snapshot())["waiting"]
+        await d.milestone(0, "a", one.id, stage, 3)
+        assert (await d.take(1, "b", 0)).id == again.id
+        await d.report(1, "b", again.id, measured(3), 0)
+        # Its next rung is not there yet, and the stage is another slot's: it is given back, and waits.
+        assert await d.progress(1, "b", again.id, stage, 3, 0) is False
+        assert await d.progress(0, "a", one.id, stage, 5, 5) is True
+        await d.released(1, "b", again.id, 0)
+        assert (await d.take(1, "b", 0)).id == ticket("mixed", number=3).id
+        assert (await d.snapshot())["waiting"] == {again.id: stage}
+        await d.milestone(0, "a", one.id, stage, 6)
+        assert (await d.take(2, "c", 0)).id == again.id
+        assert isinstance(await d.outcome(again.id, 0), Measured)
+
+    play(scene())
+
+
+def test_what_the_store_has_lost_is_trained_once_again(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        one, two, three = tuned(0.1, 1), tuned(0.2, 2), tuned(0.3, 3)
+        await d.submit(one)
+        job = await d.take(0, "a", 0)
+        trunk = job.path[0].stage.key
+        await finish(d, 0, "a", job)
+        await d.submit(two)
+        await d.submit(three)
+        assert (await d.take(0, "a", 0)).id == two.id
+        assert (await d.take(1, "b", 0)).id == three.id  # the trunk is there, and their last stages differ
+        assert await d.progress(0, "a", two.id, trunk, 0, 0) is True  # but it is not
+        assert await d.progress(1, "b", three.id, trunk, 0, 0) is False
+        await d.released(1, "b", three.id, 0)
+        assert await d.take(1, "b", 1) == "wait"
+        await d.milestone(0, "a", two.id, trunk, 4)
+        assert (await d.take(1, "b", 0)).id == three.id
+
+    play(scene())
+
+
+def test_a_silent_slot_loses_its_job_and_what_it_says_later_changes_nothing(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        t = ticket("real", number=1)
+        await d.submit(t)
+        job = await d.take(0, "a", 0)
+        stage = job.path[0].stage.key
+        other = asyncio.create_task(keep_asking(d, 1, "b"))
+        await asyncio.sleep(15)
+        assert not other.done()  # a pause of some seconds is no death
+        await d.beat(0, "a")
+        await asyncio.sleep(15)
+        assert not other.done()
+        assert await d.present() == [0, 1]
+        assert (await asyncio.wait_for(other, 10)).id == t.id
+        assert await d.present() == [1]
+        shot = await d.snapshot()
+        assert shot["slots"][0]["silent"]
+        assert shot["slots"][1]["job"] == t.id
+        assert await d.progress(0, "a", t.id, stage, 2, 2) is False
+        await d.report(0, "a", t.id, Failed("late", "late"), 0)
+        await d.released(0, "a", t.id, 0)
+        await d.milestone(0, "a", t.id, stage, 3)
+        shot = await d.snapshot()
+        assert shot["progress"] == {stage: 3}
+        assert not shot["slots"][0]["silent"]
+        assert shot["slots"][1]["job"] == t.id
+        await d.report(1, "b", t.id, measured(6, final=True), 0)
+        assert (await d.outcome(t.id, 0)).final
+
+    play(scene())
+
+
+async def keep_asking(d: Dispatcher, slot: int, incarnation: str) -> Job:
+    while not isinstance(job := await d.take(slot, incarnation, 2), Job):
+        assert job == "wait"
+    return job
+
+
+def test_a_dispatcher_that_was_away_itself_calls_nobody_silent(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        t = ticket("real", number=1)
+        await d.submit(t)
+        await d.take(0, "a", 0)
+        await asyncio.sleep(60)  # its process was stopped: the words of the slot wait to be heard
+        assert not (await d.snapshot())["slots"][0]["silent"]
+        await d.beat(0, "a")
+        assert await d.progress(0, "a", t.id, Job.of(t, d._board._board._problem, share=True).path[0].stage.key, 1, 1)
+
+    play(scene())
+
+
+def test_a_process_that_was_replaced_is_sent_away(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        waiting = asyncio.create_task(d.take(0, "a", 30))
+        await asyncio.sleep(1)
+        await d.beat(0, "b")
+        assert await waiting == "close"
+        await d.submit(ticket("real"))
+        assert await d.take(0, "a", 30) == "close"
+        await d.beat(0, "a")
+        assert isinstance(await d.take(0, "b", 0), Job)
+        await d.lost(0, "a", "no packs")
+        assert (await d.snapshot())["errors"] == {}
+
+    play(scene())
+
+
+def test_a_stage_that_another_search_trains_is_looked_at_every_two_seconds(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        one, two, other = tuned(0.1, 1), tuned(0.2, 2), ticket("real", number=3)
+        for t in (one, two):
+            await d.submit(t)
+        job = await d.take(0, "a", 0)
+        trunk = job.path[0].stage.key
+        await d.leased(0, "a", one.id, trunk, 60.0, 0)
+        assert await d.take(0, "a", 1) == "wait"  # both jobs wait for it
+        assert (await d.snapshot())["waiting"] == {one.id: trunk, two.id: trunk}
+        assert await d.demand() == 1
+        await d.submit(other)
+        assert (await d.take(0, "a", 0)).id == other.id
+        assert await d.demand() == 0
+        looks = await d.take(1, "b", 2)
+        assert looks.id == one.id
+        await d.milestone(1, "b", one.id, trunk, 4)  # the other search is done
+        assert (await d.take(2, "c", 0)).id == two.id
+
+    play(scene())
+
+
+def test_a_stop_that_comes_too_late_twice_or_for_nobody_changes_nothing(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        done, stopped = ticket("real", number=1), ticket("mixed", number=2)
+        for t in (done, stopped):
+            await d.submit(t)
+        await finish(d, 0, "a", await d.take(0, "a", 0))
+        await d.stop(done.id)
+        await d.stop("nobody")
+        assert (await d.outcome(done.id, 0)).final
+        job = await d.take(0, "a", 0)
+        await d.report(0, "a", job.id, measured(3), 0)
+        waiting = asyncio.create_task(d.outcome(stopped.id, 1))
+        await asyncio.sleep(0)
+        await d.stop(stopped.id)
+        await d.stop(stopped.id)
+        assert (await waiting).error == "the job was stopped"
+        await d.report(0, "a", job.id, measured(6, final=True), 0)  # was on its way
+        assert isinstance(await d.outcome(stopped.id, 1), Failed)
+        again = replace(stopped, after=3)
+        await d.submit(again)
+        assert (await d.take(0, "a", 0)).rungs == (6,)
+
+    play(scene())
+
+
+def test_seconds_with_a_job_are_spent_and_the_idle_share_begins_with_the_first(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        waiting = asyncio.create_task(d.take(0, "a", 100))
+        await asyncio.sleep(10)
+        await d.beat(0, "a")
+        assert await d.demand() == 1
+        await d.submit(ticket("real"))
+        job = await waiting
+        await asyncio.sleep(6)
+        assert (await d.snapshot())["spent_s"] == 6
+        await finish(d, 0, "a", job)
+        await asyncio.sleep(2)
+        shot = await d.snapshot()
+        assert shot["slots"][0]["busy_s"] == shot["spent_s"] == 6
+        assert shot["slots"][0]["idle"] == pytest.approx(2 / 8)
 
     play(scene())

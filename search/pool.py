@@ -1,0 +1,118 @@
+"""The pool: the slots of a search, each a `TorchTrainer.fit` in a thread of the driver. It grows with the cluster."""
+
+import threading
+import time
+import uuid
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from search.config import Node, SlotsConfig
+from search.slots import SlotJob, slot_loop
+
+WATCH_S = 3.0  # how often the cluster's size is looked at
+
+
+def nodes() -> list[Node]:
+    """(CPUs, GPUs) of each node of the cluster that is alive."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
+
+
+def slot_count(slots: SlotsConfig, cluster: list[Node]) -> int:
+    """How many slots a cluster of these nodes holds; ValueError when not even one (or not as many as asked)."""
+    fits = slots.fit(cluster)
+    wanted = fits if slots.count == "auto" else slots.count
+    if wanted < 1 or wanted > fits:
+        has = ", ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in cluster)
+        raise ValueError(
+            f"slots: the cluster must hold {max(wanted, 1)} x ({slots.workers} workers of {slots.threads} CPUs and"
+            f" {slots.gpus_per_worker:g} GPUs, each on one node), but it has nodes of {has};"
+            " lower slots.count or the worker's size"
+        )
+    return wanted
+
+
+class SlotPool:
+    """The slots of a search. With `count: auto` there are more as soon as the cluster can hold more.
+
+    Where it shrinks nothing is ended: a slot that has lost its node waits, within Ray Train, for another one, and is
+    absent until then.
+
+    count  of slots at the start
+    """
+
+    def __init__(
+        self, count: int, slots: SlotsConfig, job: SlotJob, dispatcher: Any, storage: str, search: str
+    ) -> None:
+        self.errors: list[BaseException] = []
+        self._count = count
+        self._slots = slots
+        self._job = job
+        self._dispatcher = dispatcher
+        self._storage = storage
+        self._search = search
+        self._threads: list[threading.Thread] = []
+        self._closing = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="slots", daemon=True)
+
+    def start(self) -> None:
+        self._grow(self._count)
+        self._watcher.start()
+
+    @property
+    def alive(self) -> int:
+        """Slots that work, start, or wait for a node."""
+        return sum(thread.is_alive() for thread in self._threads)
+
+    def join(self, timeout_s: float) -> bool:
+        """Waits for the slots to end, after the dispatcher was closed; False when some did not in time.
+
+        Absent ones are not waited for: nobody knows when they come back, and then they find the search ended.
+        """
+        self._closing.set()
+        self._watcher.join()
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            present = ray.get(self._dispatcher.present.remote())
+            if not any(self._threads[number].is_alive() for number in present):
+                return True
+            time.sleep(0.1)
+        return False
+
+    def _watch(self) -> None:
+        while not self._closing.wait(WATCH_S):
+            ray.get(self._dispatcher.present.remote())  # so that slots fall silent even where no other is left
+            if self._slots.count == "auto":
+                self._grow(self._slots.fit(nodes()))
+
+    def _grow(self, count: int) -> None:
+        """Starts slots until so many were started. Those that ended are not replaced: they could not work."""
+        for number in range(len(self._threads), count):
+            thread = threading.Thread(target=self._fit, args=(number,), name=f"slot-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _fit(self, number: int) -> None:
+        slots = self._slots
+        resources: dict[str, float] = {"CPU": slots.threads}
+        if slots.gpus_per_worker:
+            resources["GPU"] = slots.gpus_per_worker
+        trainer = TorchTrainer(
+            slot_loop,
+            train_loop_config={"slot": number, "job": self._job, "dispatcher": self._dispatcher},
+            scaling_config=ScalingConfig(
+                num_workers=slots.workers, use_gpu=bool(slots.gpus_per_worker), resources_per_worker=resources
+            ),
+            run_config=RunConfig(
+                name=f"{self._search}-slot-{number}-{uuid.uuid4().hex[:8]}",
+                storage_path=self._storage,
+                failure_config=FailureConfig(max_failures=-1, controller_failure_limit=-1),  # type: ignore[call-arg]
+            ),
+        )
+        try:
+            trainer.fit()
+        except Exception as error:  # noqa: BLE001  (whatever ended a slot is the search's to report)
+            self.errors.append(error)
