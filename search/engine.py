@@ -112,7 +112,7 @@ class Engine:
         tuner = tune.Tuner(
             tune.with_resources(RecipeTrial, tune.PlacementGroupFactory([HEAD])),
             tune_config=tune.TuneConfig(
-                search_alg=LedgerSearcher(self._ledger, self._dispatcher_name, bound=self._bound),
+                search_alg=LedgerSearcher(self._ledger, self._dispatcher_name, bound=lambda: self._bound),
                 scheduler=LedgerScheduler(self._ledger, self._dispatcher, self._steps_alone),
                 num_samples=-1,
                 reuse_actors=True,
@@ -126,9 +126,10 @@ class Engine:
         )
         tuner.fit()
 
-    def _steps_alone(self, ticket: Ticket) -> int:
-        steps = steps_alone([path_of(ticket.recipe, self._problem, ticket.replicate)])
-        self.steps_alone += steps
+    def _steps_alone(self, ticket: Ticket, rung: int) -> int:
+        """The steps of a ticket's path to a rung of its last stage; of all tickets together they are counted once."""
+        steps = steps_alone([path_of(ticket.recipe, self._problem, ticket.replicate)]) - self._problem.steps + rung
+        self.steps_alone += rung - ticket.after if ticket.after else steps
         return steps
 
     def _look(self) -> dict[str, Any]:

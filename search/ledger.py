@@ -1,23 +1,31 @@
 """The ledger: which recipes and replicates are out, what they measured, and what Optuna and MLflow are told of it.
 
-The searcher and the scheduler share one, on the driver. It is rebuilt at start from the study: recipes that were
-RUNNING are issued again (the store makes what they had reached free) before anything new is asked.
+The searcher and the scheduler share one, on the driver: it alone knows why a trial ended. A recipe that does not go on
+from a rung is left behind: its trial in Tune stops, in the study it stays RUNNING, and where it turns out to be among
+those that should go on it is issued again from that rung. What is still left behind when nothing else is to be done is
+PRUNED. The ledger is rebuilt at start from the study: recipes that were RUNNING are taken up where they were.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any, Protocol
 
 import optuna
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
+from search.config import SearchConfig
+from search.entry import Entry
 from search.job import Ticket
-from search.space import SpaceConfig
-from search.study import asked_trials
+from search.ladder import Ladder
+from search.proposer import Proposer
+from search.race import contenders
+from search.standing import Standing
+from search.study import num_recipes
+from search.study_writer import StudyWriter
 from search.tracking import DatasetFact, Status
+from trainables.path import path_of, rungs_of
+from trainables.problem import Problem
 from trainables.recipe import Recipe
 
 
@@ -37,164 +45,343 @@ class Recorder(Protocol):
     ) -> None: ...
 
 
-@dataclass
-class Entry:
-    """One recipe of the study while this run works on it."""
-
-    number: int
-    recipe: Recipe
-    trial: Trial
-    values: dict[int, dict[int, float]] = field(default_factory=dict)  # replicate -> step -> objective
-    finished: set[int] = field(default_factory=set)
-    failed: dict[int, str] = field(default_factory=dict)
-
-    def mean(self, step: int) -> float | None:
-        """The mean at a step over the replicates that did not fail, once all of them have it."""
-        values = [self.values[r].get(step) for r in self.values if r not in self.failed]
-        return None if not values or any(v is None for v in values) else fmean(v for v in values if v is not None)
-
-
 class Ledger:
-    """See the module. Called from Tune's loop alone; the live view reads counts under the lock."""
+    """See the module. Called from Tune's loop alone; the live view reads under the lock.
+
+    datasets  the packs that a recipe reads
+    cost      training steps that a recipe would add to what is trained: the cheaper of equally promising ones is tried
+    afford    whether what is left of the budget has room for a ticket; what it refuses once is never begun
+    """
 
     def __init__(
         self,
         study: optuna.Study,
-        space: SpaceConfig,
+        config: SearchConfig,
+        problem: Problem,
         recorder: Recorder,
         *,
-        recipes: int,
-        replicates: int,
-        rungs: tuple[int, ...],
-        metric: str,
-        mode: str,
-        counts: Callable[[Recipe], dict[str, int]],
         datasets: Callable[[Recipe], list[DatasetFact]],
+        cost: Callable[[Recipe], float] = lambda recipe: 0.0,
+        afford: Callable[[Ticket], bool] = lambda ticket: True,
     ) -> None:
-        self._study = study
-        self._space = space
+        self._config = config
+        self._problem = problem
         self._recorder = recorder
-        self._recipes = recipes
-        self._replicates = replicates
-        self._rungs = rungs
-        self._metric = metric
-        self._better = max if mode == "max" else min
-        self._counts = counts
         self._datasets = datasets
+        self._afford = afford
+        self._metric, self._against = config.objective.metric, config.objective.against
+        self._sign = 1.0 if config.objective.mode == "max" else -1.0
+        self._replicates = config.budget.seeds
+        self._racing = config.budget.racing
+        self._writer = StudyWriter(study, self._against)
+        self._levels = len(config.budget.evaluations)
+        self._ladder = Ladder(config.pruning, self._levels, self._sign, self._against)
+        self._proposer = Proposer(config, accept=self._acceptable, cost=cost)
         self._attempt = int(study.user_attrs.get("attempts", 0))
         study.set_user_attr("attempts", self._attempt + 1)
-        self._lock = threading.Lock()
-        self._entries: dict[int, Entry] = {}
+        self._lock = threading.RLock()
+        self._open: dict[int, Entry] = {}  # recipes that have not ended
         self._tickets: deque[Ticket] = deque()
-        self._out: dict[str, Ticket] = {}
-        asked = asked_trials(study)
-        self._asked = len(asked)
-        self._ended = sum(t.state is not TrialState.RUNNING for t in asked)
-        self._failures = sum(t.state is TrialState.FAIL for t in asked)
-        self._best = self._best_of_study()
-        for frozen in asked:
-            if frozen.state is TrialState.RUNNING:
-                self._issue(Trial(study, frozen._trial_id))
+        self._out: dict[tuple[int, int], Ticket] = {}
+        self._seen: dict[int, FrozenTrial] = {}  # every trial as the sampler should see it
+        self._known: set[str] = set()  # keys of all recipes of the study
+        self._wanted = num_recipes(config)
+        self._closed = False  # nothing new is asked: the space or the budget is exhausted
+        self._standing = Standing(self._sign)
+        for trial in study.get_trials(deepcopy=False):
+            self._take_up(trial)
+        for level in range(self._levels - 1):
+            self._promote(level)
 
     # -- the searcher ------------------------------------------------------------------------------------------
 
     def next_ticket(self, bound: int) -> Ticket | None:
-        """What to try next; None while `bound` tickets are out, or when everything was issued (`exhausted`)."""
+        """What to train next; None while `bound` tickets are out, or when there is nothing now (or ever: `exhausted`).
+
+        Recipes that may go on come first, then new ones, then further seeds of contenders.
+        """
         with self._lock:
             if len(self._out) >= bound:
                 return None
-            if not self._tickets and self._asked < self._recipes:
-                self._asked += 1
-                self._issue(self._study.ask())
+            if not self._tickets:
+                self._refill()
             if not self._tickets:
                 return None
             ticket = self._tickets.popleft()
-            self._out[ticket.id] = ticket
-            entry = self._entries[ticket.number]
-            recipe, facts = entry.recipe, self._counts(entry.recipe)
+            self._out[ticket.number, ticket.replicate] = ticket
+            recipe = self._open[ticket.number].recipe
+            facts = self._problem.counts(recipe)
             self._recorder.trial_started(recipe, ticket.replicate, ticket.number, facts, self._datasets(recipe))
             return ticket
+
+    @property
+    def out(self) -> int:
+        """Tickets that are out."""
+        return len(self._out)
 
     @property
     def exhausted(self) -> bool:
         """Whether everything that the search will try has been issued."""
         with self._lock:
-            return not self._tickets and self._asked >= self._recipes
+            if self._tickets or self._may_ask():
+                return False
+            return not self._open or not (self._ladder.active or self._racing)
 
     @property
     def complete(self) -> bool:
         """Whether every recipe of the search has ended."""
         with self._lock:
-            return self._ended >= self._recipes
+            return not self._open and not self._may_ask()
 
-    def _issue(self, trial: Trial) -> None:
-        recipe = self._space.suggest(trial)
-        trial.set_user_attr("recipe", recipe.key)
-        self._entries[trial.number] = Entry(trial.number, recipe, trial)
-        params = tuple(recipe.params().items())
-        for replicate in range(self._replicates):
-            self._tickets.append(Ticket(trial.number, replicate, self._attempt, params))
+    def _may_ask(self) -> bool:
+        return not self._closed and len(self._known) < self._wanted
+
+    def _refill(self) -> None:
+        """Issues what is next, if anything is."""
+        if self._may_ask():
+            self._ask()
+        if not self._tickets and not self._may_ask() and self._racing:
+            self._race()
+        if not self._tickets and not self._may_ask() and not self._out:
+            self._last_resort()
+            if not self._tickets:
+                self._conclude()
+
+    def _ask(self) -> None:
+        proposal = self._proposer.propose(list(self._seen.values()))
+        if proposal is None:
+            self._closed = True
+            return
+        params = tuple(proposal.recipe.params().items())
+        if not self._afford(Ticket(len(self._seen), 0, self._attempt, params)):
+            self._closed = True
+            return
+        entry = self._entry(self._writer.begin(proposal), proposal.recipe)
+        self._open[entry.number] = entry
+        self._show(entry)
+        self._begin(entry, 1 if self._racing else self._replicates)
+
+    def _entry(self, trial: FrozenTrial, recipe: Recipe) -> Entry:
+        path = path_of(recipe, self._problem, 0)
+        costs = {**self._problem.counts(recipe), "steps": sum(leg.steps for leg in path)}
+        self._known.add(recipe.key)
+        return Entry(trial, recipe, rungs_of(path, self._problem), costs, self._config.constraints)
+
+    def _begin(self, entry: Entry, replicates: int) -> None:
+        """Issues further replicates of a recipe, from the start."""
+        params = tuple(entry.recipe.params().items())
+        for replicate in range(entry.issued, entry.issued + replicates):
+            self._tickets.append(Ticket(entry.number, replicate, self._attempt, params))
+        entry.issued += replicates
+
+    def _acceptable(self, recipe: Recipe) -> bool:
+        """Whether a recipe is new and keeps to what constraints say of costs."""
+        if recipe.key in self._known:
+            return False
+        bounds = {n: b for n, b in self._config.constraints.items() if not n.startswith("val/")}
+        if not bounds:
+            return True
+        costs: dict[str, float] = {**self._problem.counts(recipe)}
+        if "steps" in bounds:
+            costs["steps"] = sum(leg.steps for leg in path_of(recipe, self._problem, 0))
+        return all(bound.violation(costs[name]) <= 0 for name, bound in bounds.items())
+
+    def _take_up(self, trial: FrozenTrial) -> None:
+        """A trial of the study, as this run finds it."""
+        if trial.state is TrialState.WAITING:
+            return
+        entry = self._entry(trial, self._config.space.recipe(trial.params))
+        for level, step in enumerate(entry.rungs):
+            if step in entry.reported:
+                self._ladder.reach(entry, level)
+        if trial.state is not TrialState.RUNNING:
+            self._seen[trial.number] = trial
+            self._standing.ended(trial.state)
+            if trial.state is TrialState.COMPLETE and all(v <= 0 for v in trial.constraints.values()):
+                self._standing.place(trial.values[0], entry.recipe, max(1, len(entry.told_seeds)))
+            return
+        self._open[entry.number] = entry
+        if self._racing and entry.told_seeds:
+            entry.take_seeds()
+        elif self._ladder.active and entry.reported:  # it goes on from its last rung, or waits there
+            entry.issued = 1 if self._racing else self._replicates
+            entry.waiting = set(range(entry.issued))
+            if entry.goes_to > entry.rungs.index(entry.reached):
+                self._go_on(entry)
+        else:
+            self._begin(entry, 1 if self._racing else self._replicates)
+        self._show(entry)
 
     # -- the scheduler -----------------------------------------------------------------------------------------
 
-    def measured(self, ticket: Ticket, step: int, metrics: dict[str, float], time_ms: int) -> None:
-        """A replicate reached a rung. Raises ValueError when the objective is not among its metrics."""
+    def measured(self, ticket: Ticket, step: int, metrics: dict[str, float], time_ms: int) -> bool:
+        """A replicate reached a rung. Returns whether it goes on; where it does not, `left` follows.
+
+        Raises ValueError when the objective is not among its metrics.
+        """
         if self._metric not in metrics:
             known = ", ".join(sorted(name for name in metrics if name.startswith("val/")))
             raise ValueError(f"objective.metric must be one of {known}; but got {self._metric!r}")
         with self._lock:
-            entry = self._entries[ticket.number]
-            entry.values.setdefault(ticket.replicate, {})[step] = metrics[self._metric]
+            entry = self._open[ticket.number]
+            entry.measure(ticket.replicate, step, metrics[self._metric], metrics)
             self._recorder.evaluation(entry.recipe.key, ticket.replicate, step, metrics, time_ms)
             self._report(entry)
+            level = entry.rungs.index(step)
+            if level == len(entry.rungs) - 1 or not self._ladder.active:
+                return True
+            if entry.finished and self._racing:  # a further seed of a contender
+                return True
+            if entry.goes_to <= level:
+                entry.waiting.add(ticket.replicate)
+                self._promote(level)
+            return ticket.replicate not in entry.waiting
+
+    def left(self, ticket: Ticket, steps_trained: int, steps_alone: int) -> None:
+        """A replicate stopped at a rung, as `measured` said."""
+        with self._lock:
+            if self._out.pop((ticket.number, ticket.replicate), None) is not None:
+                self._ended_for_now(ticket, "stopped", None, steps_trained, steps_alone)
 
     def finished(self, ticket: Ticket, steps_trained: int, steps_alone: int) -> None:
         """A replicate reached its last rung."""
-        facts = {"steps_trained": steps_trained, "steps_alone": steps_alone}
-        self._end(ticket, "finished", None, facts)
+        with self._lock:
+            if self._out.pop((ticket.number, ticket.replicate), None) is None:
+                return
+            entry = self._open[ticket.number]
+            entry.finished.add(ticket.replicate)
+            self._writer.seeds(entry)
+            self._ended_for_now(ticket, "finished", None, steps_trained, steps_alone)
+            self._settle(entry)
 
     def failed(self, ticket: Ticket, traceback: str) -> None:
         """A replicate failed; the recipe fails when all of its replicates did."""
-        self._end(ticket, "failed", traceback, {})
-
-    def _end(self, ticket: Ticket, status: Status, traceback: str | None, facts: dict[str, Any]) -> None:
         with self._lock:
-            if self._out.pop(ticket.id, None) is None:
+            if self._out.pop((ticket.number, ticket.replicate), None) is None:
                 return  # its end was told before (Tune tells of a failure twice)
-            entry = self._entries[ticket.number]
-            if traceback is None:
-                entry.finished.add(ticket.replicate)
-            else:
-                entry.failed[ticket.replicate] = traceback
-                self._report(entry)
-            self._recorder.trial_ended(entry.recipe.key, ticket.replicate, status, traceback=traceback, facts=facts)
-            if len(entry.finished) + len(entry.failed) == self._replicates:
+            entry = self._open[ticket.number]
+            entry.failed[ticket.replicate] = traceback
+            self._recorder.trial_ended(entry.recipe.key, ticket.replicate, "failed", traceback=traceback, facts={})
+            self._report(entry)
+            self._settle(entry)
+
+    def _ended_for_now(
+        self, ticket: Ticket, status: Status, traceback: str | None, steps_trained: int, steps_alone: int
+    ) -> None:
+        entry = self._open[ticket.number]
+        trained = entry.steps_trained.get(ticket.replicate, 0) + steps_trained
+        entry.steps_trained[ticket.replicate] = trained
+        facts = {"steps_trained": trained, "steps_alone": steps_alone}
+        self._recorder.trial_ended(entry.recipe.key, ticket.replicate, status, traceback=traceback, facts=facts)
+
+    def _settle(self, entry: Entry) -> None:
+        """Ends a recipe of which nothing more will come; lets one go on that waited for a replicate which failed."""
+        if len(entry.finished) + len(entry.failed) == entry.issued:
+            if not self._racing or not entry.finished:
                 self._tell(entry)
+            else:
+                self._show(entry)
+        elif entry.waiting:
+            self._promote(entry.goes_to)
+
+    # -- rungs -------------------------------------------------------------------------------------------------
 
     def _report(self, entry: Entry) -> None:
-        """Tells Optuna a rung's mean once every replicate that still counts has it."""
-        started = len(entry.values) + sum(r not in entry.values for r in entry.failed)
-        known = self._study._storage.get_trial(entry.trial._trial_id).intermediate_values
-        for step in self._rungs:
-            mean = entry.mean(step)
-            if started == self._replicates and mean is not None and step not in known:
-                entry.trial.report(mean, step)
+        """Tells Optuna of each rung that every replicate which counts has reached now."""
+        for level, step in enumerate(entry.rungs):
+            if step in entry.reported or (mean := entry.mean(step)) is None:
+                continue
+            if self._racing and entry.finished and len(entry.counted) > 1:
+                continue  # the rungs of a recipe in a race are those of its first seed
+            entry.reported[step] = mean
+            self._ladder.reach(entry, level)
+            self._writer.report(entry, step, mean)
+            self._show(entry)
+
+    def _promote(self, level: int) -> None:
+        """Lets every recipe go on that waits at a rung and is among those that should."""
+        if not self._ladder.active:
+            return
+        for number in self._ladder.going_on(level):
+            entry = self._open.get(number)
+            if entry is not None and entry.goes_to == level and entry.waiting:
+                self._raise(entry)
+
+    def _raise(self, entry: Entry) -> None:
+        entry.goes_to += 1
+        self._writer.goes_to(entry)
+        self._go_on(entry)
+
+    def _go_on(self, entry: Entry) -> None:
+        """Issues the replicates that wait at a rung again, but for one that is still out and goes on as it is."""
+        params = tuple(entry.recipe.params().items())
+        for replicate in sorted(entry.waiting, reverse=True):
+            if (entry.number, replicate) not in self._out:
+                self._tickets.appendleft(Ticket(entry.number, replicate, self._attempt, params, after=entry.reached))
+        entry.waiting.clear()
+
+    def _last_resort(self) -> None:
+        """Where no recipe came to the end, the best of those that came farthest goes on."""
+        if self._standing.complete or any(entry.finished for entry in self._open.values()):
+            return
+        waiting = {number: entry for number, entry in self._open.items() if entry.waiting and entry.reported}
+        for level in sorted({entry.goes_to for entry in waiting.values()}, reverse=True):
+            best = self._ladder.best(level, {number for number, entry in waiting.items() if entry.goes_to == level})
+            if best is not None:
+                self._raise(waiting[best])
+                return
+
+    # -- the race ----------------------------------------------------------------------------------------------
+
+    def _race(self) -> None:
+        """Gives one more seed to the best contender that has fewer than all."""
+        values = {
+            number: {r: self._sign * value for r, value in entry.seeds.items()}
+            for number, entry in self._open.items()
+            if entry.finished
+        }
+        if not values:
+            return
+        alive = contenders(values, self._rivals)
+        able = [
+            self._open[number]
+            for number in alive
+            if self._open[number].issued < self._replicates
+            and self._open[number].issued == len(self._open[number].finished) + len(self._open[number].failed)
+        ]
+        if able:
+            best = max(able, key=lambda e: (-e.issued, self._sign * (e.final() or 0.0), -e.number))
+            ticket = Ticket(best.number, best.issued, self._attempt, tuple(best.recipe.params().items()))
+            if self._afford(ticket):
+                self._begin(best, 1)
+
+    def _rivals(self, number: int) -> list[int]:
+        """The feasible recipes that cost no more in anything that is to be small."""
+        mine = self._open[number].costs
+        return [
+            other
+            for other, entry in self._open.items()
+            if other != number and entry.feasible and all(entry.costs[name] <= mine[name] for name in self._against)
+        ]
+
+    # -- ends --------------------------------------------------------------------------------------------------
+
+    def _conclude(self) -> None:
+        """Nothing is out and nothing more is to be done: what was left behind is PRUNED, a race is over."""
+        for entry in list(self._open.values()):
+            self._tell(entry)
 
     def _tell(self, entry: Entry) -> None:
-        """The recipe's end: the mean over its completed replicates, or FAILED when it has none."""
-        self._ended += 1
-        if entry.failed:
-            last = next(iter(entry.failed.values())).strip().splitlines()[-1]
-            entry.trial.set_user_attr("error", last)
-            entry.trial.set_user_attr("failed_replicates", sorted(entry.failed))
-        value = entry.mean(self._rungs[-1])
-        if value is None or value != value:  # no replicate ended, or the metric is NaN
-            self._failures += 1
-            self._study.tell(entry.trial, state=TrialState.FAIL)
-            return
-        self._study.tell(entry.trial, value)
-        if self._best is None or self._better(value, self._best[0]) != self._best[0]:
-            self._best = (value, str(entry.recipe))
+        """The recipe's end."""
+        trial = self._writer.tell(entry)
+        del self._open[entry.number]
+        self._seen[entry.number] = trial
+        self._standing.ended(trial.state)
+        if trial.state is TrialState.COMPLETE and entry.feasible:
+            self._standing.place(trial.values[0], entry.recipe, len(entry.finished))
+
+    def _show(self, entry: Entry) -> None:
+        self._seen[entry.number] = entry.seen(self._against)
 
     # -- the view ----------------------------------------------------------------------------------------------
 
@@ -202,18 +389,11 @@ class Ledger:
         """Counts of recipes and the best so far, plain values."""
         with self._lock:
             return {
-                "recipes": self._recipes,
-                "ended": self._ended,
-                "failed": self._failures,
-                "running": len({t.number for t in self._out.values()}),
+                "recipes": len(self._known) if self._closed else self._wanted,
+                "asked": len(self._known),
+                **self._standing.counts(),
+                "left": sum(bool(entry.waiting) for entry in self._open.values()),
+                "running": len({number for number, _ in self._out}),
                 "replicates_out": len(self._out),
-                "best": self._best,
+                "best": self._standing.best(self._open.values()),
             }
-
-    def _best_of_study(self) -> tuple[float, str] | None:
-        complete = [t for t in self._study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
-        values = [(t.value, t) for t in complete if t.value is not None]
-        if not values:
-            return None
-        value, trial = self._better(values, key=lambda pair: pair[0])
-        return value, str(self._space.recipe(trial.params))

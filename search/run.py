@@ -72,19 +72,8 @@ def run(
                 f"{config.name}.yaml",
                 opened.facts,
             )
-            ledger = Ledger(
-                study,
-                config.space,
-                tracker,
-                recipes=num_recipes(config),
-                replicates=config.budget.seeds,
-                rungs=config.budget.evaluations,
-                metric=config.objective.metric,
-                mode=config.objective.mode,
-                counts=opened.problem.counts,
-                datasets=opened.facts_of,
-            )
-            if not ledger.exhausted:
+            ledger = Ledger(study, config, opened.problem, tracker, datasets=opened.facts_of)
+            if not ledger.complete:
                 with _ray(address):
                     from search.engine import Engine  # imports Ray, which reads its environment when it is imported
 

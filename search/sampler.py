@@ -1,5 +1,6 @@
 """Optuna in Tune: a Searcher that hands out the ledger's tickets. Tune asks when it has room; the ledger says what."""
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -8,16 +9,19 @@ from search.ledger import Ledger
 
 
 class LedgerSearcher(Searcher):
-    """Suggests a trial's config: its ticket, and the name of the dispatcher that it submits it to."""
+    """Suggests a trial's config: its ticket, and the name of the dispatcher that it submits it to.
 
-    def __init__(self, ledger: Ledger, dispatcher: str, *, bound: int) -> None:
+    bound  how many tickets may be out now: more where the slots find nothing to do in those that are
+    """
+
+    def __init__(self, ledger: Ledger, dispatcher: str, *, bound: Callable[[], int]) -> None:
         super().__init__()
-        self._bound = bound  # trials that are out at once
+        self._bound = bound
         self._ledger = ledger
         self._dispatcher = dispatcher
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
-        ticket = self._ledger.next_ticket(self._bound)
+        ticket = self._ledger.next_ticket(self._bound())
         if ticket is not None:
             return {"ticket": vars(ticket), "dispatcher": self._dispatcher}
         return Searcher.FINISHED if self._ledger.exhausted else None

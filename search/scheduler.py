@@ -13,24 +13,33 @@ from search.ledger import Ledger
 
 
 class LedgerScheduler(FIFOScheduler):
-    """Every trial runs to its last rung. Results and ends go to the ledger, early ends to the dispatcher too."""
+    """Hands every result to the ledger and its verdict to Tune; ends go to both the ledger and the dispatcher."""
 
-    def __init__(self, ledger: Ledger, dispatcher: Any, steps_alone: Any) -> None:
+    def __init__(self, ledger: Ledger, dispatcher: Any, steps_alone: Callable[[Ticket, int], int]) -> None:
         super().__init__()
         self._ledger = ledger
         self._dispatcher = dispatcher
-        self._steps_alone = steps_alone  # Ticket -> steps of its path
+        self._steps_alone = steps_alone  # of a ticket's path to a rung
 
     def __reduce__(self) -> tuple[Any, ...]:
         return FIFOScheduler, ()  # in Tune's experiment checkpoint, which is not used: the study is the state
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        self._measured(trial, result)
-        return self.CONTINUE
+        ticket = Ticket(**trial.config["ticket"])
+        if self._measured(ticket, result):
+            return self.CONTINUE
+        self._dispatcher.stop.remote(ticket.id)
+        return self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
-        ticket = self._measured(trial, result)
-        self._ledger.finished(ticket, result["steps_trained"], self._steps_alone(ticket))
+        """After the last rung, which Tune shows nowhere else, or after a verdict to stop."""
+        ticket = Ticket(**trial.config["ticket"])
+        told = result["steps_trained"], self._steps_alone(ticket, result["rung"])
+        if result["final"]:
+            self._measured(ticket, result)
+            self._ledger.finished(ticket, *told)
+        else:
+            self._ledger.left(ticket, *told)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         ticket = Ticket(**trial.config["ticket"])
@@ -42,12 +51,10 @@ class LedgerScheduler(FIFOScheduler):
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
         self._dispatcher.stop.remote(Ticket(**trial.config["ticket"]).id)
 
-    def _measured(self, trial: Trial, result: dict[str, Any]) -> Ticket:
-        ticket = Ticket(**trial.config["ticket"])
+    def _measured(self, ticket: Ticket, result: dict[str, Any]) -> bool:
         prefix = "metrics/"  # Tune flattens nested results
         metrics = {name.removeprefix(prefix): value for name, value in result.items() if name.startswith(prefix)}
-        self._ledger.measured(ticket, result["rung"], metrics, result["time_ms"])
-        return ticket
+        return self._ledger.measured(ticket, result["rung"], metrics, result["time_ms"])
 
 
 class EndWhen(Stopper):

@@ -5,33 +5,28 @@ import json
 import logging
 import os
 import uuid
-import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import event
 
+from search.budget import ObjectiveConfig
 from search.config import ConfigError, SearchConfig
 from trainables.recipe import DOMAINS
 
-# What may differ between two runs of one search: everything else decides whether old and new trials compare.
-_FREE = {
-    "sampler",
-    "pruner",
-    "enqueue",
-    "slots",
-    "tracking",
-    "store",
-    "data",
-}  # data is compared by its digests, not by its paths
+# What may differ between two runs of one search: everything else decides whether old and new trials compare. Data is
+# compared by its digests, not by its paths.
+_FREE = {"sampler", "pruner", "enqueue", "slots", "tracking", "store", "data"}
 
 
 def open_study(config: SearchConfig, digests: dict[str, str], folder: Path, *, share: bool) -> optuna.Study:
-    """The study of a search in `folder`/study.db, with its sampler and, for a grid, every recipe enqueued.
+    """The study of a search in `folder`/study.db: the record of what was asked and told (search/proposer.py samples).
 
     Raises ConfigError when the file's old trials are not comparable with what it says now, naming the field; a search
     of which nothing was asked yet takes the file as it is now. Sources that no old trial read may come, go and change.
@@ -39,25 +34,42 @@ def open_study(config: SearchConfig, digests: dict[str, str], folder: Path, *, s
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
-    what: dict[str, Any] = {"storage": f"sqlite:///{(folder / 'study.db').resolve()}", "study_name": config.name}
-    direction: Literal["maximize", "minimize"] = "maximize" if config.objective.mode == "max" else "minimize"
-    study = optuna.create_study(**what, direction=direction, load_if_exists=True)
+    storage = open_storage(folder / "study.db")
+    directions = directions_of(config.objective)
+    what: dict[str, Any] = {"storage": storage, "study_name": config.name}
+    study = optuna.create_study(**what, directions=directions, load_if_exists=True)
     if not asked_trials(study) and study.user_attrs:
         optuna.delete_study(**what)  # nothing was asked: the file may have become any other
-        study = optuna.create_study(**what, direction=direction)
+        study = optuna.create_study(**what, directions=directions)
     now = _identifying(config, digests)
     _check_comparable(study, config, now, share=share)
     if "search" not in study.user_attrs:
         study.set_user_attr("search", json.dumps(now))
         study.set_user_attr("share", share)
     elif json.loads(study.user_attrs["search"]) != now:
-        study = _rewritten(study, config, now, folder / "study.db")
-    asked = len(asked_trials(study))
-    study.sampler = _sampler(config, asked)
-    if config.sampler == "grid":
-        for params in list(config.space.grid().values())[: config.budget.trials]:
-            study.enqueue_trial(params, skip_if_exists=True)
+        study = _rewritten(study, storage, config, now, folder / "study.db")
+    study.sampler = RandomSampler(seed=config.seed)  # never asked
     return study
+
+
+def directions_of(objective: ObjectiveConfig) -> list[StudyDirection]:
+    """The metric's, and down for every cost beside it."""
+    first = StudyDirection.MAXIMIZE if objective.mode == "max" else StudyDirection.MINIMIZE
+    return [first, *(StudyDirection.MINIMIZE for _ in objective.against)]
+
+
+def open_storage(path: Path) -> RDBStorage:
+    """The SQLite database of a study. A commit waits for the operating system and not for the disk (write-ahead log): a
+    killed process loses nothing, a machine without power its last few trials, which are then tried again."""
+    storage = RDBStorage(f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": 60}})
+
+    @event.listens_for(storage.engine, "connect")
+    def _quick(connection: Any, _: Any) -> None:
+        connection.execute("pragma journal_mode=wal")
+        connection.execute("pragma synchronous=normal")
+
+    storage.engine.dispose()  # the connection that made the tables knows nothing of it
+    return storage
 
 
 def identity(study: optuna.Study) -> str:
@@ -80,19 +92,11 @@ def asked_trials(study: optuna.Study) -> list[FrozenTrial]:
     return [t for t in study.get_trials(deepcopy=False) if t.state is not TrialState.WAITING]
 
 
-def _sampler(config: SearchConfig, asked: int) -> BaseSampler:
-    """The sampler, seeded by (seed, how many were asked before): a second run does not propose the same again."""
-    seed = (config.seed * 1_000_003 + asked) % 2**32
-    if config.sampler == "tpe":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group`, since Optuna 2.8
-            return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
-    return RandomSampler(seed=seed)  # a grid's recipes are enqueued, so nothing is sampled
-
-
 def _identifying(config: SearchConfig, digests: dict[str, str]) -> dict[str, Any]:
     """Everything of a search by which its trials compare, flat."""
     now = _flatten(config.model_dump(mode="json", exclude=_FREE)) | {f"data.{k}": v for k, v in digests.items()}
+    if not config.objective.against:
+        del now["objective.against"]
     for name in ("budget.trials", "budget.hours", "budget.racing"):  # may be raised: only what is missing is done
         now.pop(name, None)
     return now
@@ -137,25 +141,28 @@ def _changed(old: dict[str, Any], now: dict[str, Any], asked: list[FrozenTrial])
     return sorted(changed)
 
 
-def _rewritten(study: optuna.Study, config: SearchConfig, now: dict[str, Any], path: Path) -> optuna.Study:
+def _rewritten(
+    study: optuna.Study, storage: RDBStorage, config: SearchConfig, now: dict[str, Any], path: Path
+) -> optuna.Study:
     """The study with the sources that may be chosen now, in place of the old one: to Optuna the values of a categorical
-    parameter are fixed for a study. Trials that only waited are left out: the grid enqueues them anew."""
+    parameter are fixed for a study."""
     values = {f"{domain}_source": config.space.sources(domain) for domain in DOMAINS}
     domains = {name: CategoricalDistribution(choices) for name, choices in values.items() if choices is not None}
     fresh = path.with_suffix(".db.new")
     fresh.unlink(missing_ok=True)
-    storage = RDBStorage(f"sqlite:///{fresh.resolve()}")
-    written = optuna.create_study(storage=storage, study_name=study.study_name, direction=study.direction)
+    fresh_storage = RDBStorage(f"sqlite:///{fresh.resolve()}")
+    written = optuna.create_study(storage=fresh_storage, study_name=study.study_name, directions=study.directions)
     for name, value in (study.user_attrs | {"search": json.dumps(now)}).items():
         written.set_user_attr(name, value)
     for asked in asked_trials(study):
         trial = copy.deepcopy(asked)
         trial.distributions = {name: domains.get(name, known) for name, known in trial.distributions.items()}
         written.add_trial(trial)
-    storage.remove_session()
-    storage.engine.dispose()
+    for one in (fresh_storage, storage):  # the last connection to close empties the log beside the database
+        one.remove_session()
+        one.engine.dispose()
     os.replace(fresh, path)
-    return optuna.load_study(storage=f"sqlite:///{path.resolve()}", study_name=study.study_name)
+    return optuna.load_study(storage=open_storage(path), study_name=study.study_name)
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -46,7 +46,8 @@ class RecipeTrial(tune.Trainable):
             "rung": outcome.step,
             "time_ms": outcome.time_ms,
             "steps_trained": outcome.steps_trained,
-            "done": outcome.final,
+            "final": outcome.final,
+            "done": outcome.final,  # Tune's own word, which it also sets where a verdict ends the trial
         }
 
     def _ask(self) -> Outcome | Unknown:

@@ -70,7 +70,7 @@ def head_line(now: dict[str, Any], metric: str) -> str:
     """`12/24 recipes done (1 failed), 3 running, 4 queued; best val/miou 0.61: finetune ...; 2 min left`."""
     s = now["summary"]
     failed = f" ({s['failed']} failed)" if s["failed"] else ""
-    best = f"; best {metric} {s['best'][0]:.4f}: {s['best'][1]}" if s["best"] else ""
+    best = f"; best {metric} {s['best'][0][0]:.4f}: {s['best'][0][1]}" if s["best"] else ""
     left = f"; {duration(now['left_s'])} left" if now["left_s"] is not None else ""
     note = f" [{now['note']}]" if now["note"] else ""
     done = f"{s['ended']}/{s['recipes']} recipes done{failed}"

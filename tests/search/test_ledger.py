@@ -1,5 +1,6 @@
 """The ledger, on a real study: what Optuna and MLflow are told of replicates, failures and second runs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from optuna.trial import TrialState
 from search.config import SearchConfig, load
 from search.job import Ticket
 from search.ledger import Ledger
-from search.study import num_recipes, open_study
+from search.study import open_study
 from tests.toy import toy_problem, toy_search
 
 METRICS = ("val/miou", "val/pixel_accuracy")
@@ -39,18 +40,7 @@ def open_all(packs: Path, folder: Path, config: SearchConfig) -> tuple[Ledger, o
     problem = toy_problem(packs)
     study = open_study(config, {"real": "a"}, folder, share=True)
     notes = Notes()
-    ledger = Ledger(
-        study,
-        config.space,
-        notes,
-        recipes=num_recipes(config),
-        replicates=config.budget.seeds,
-        rungs=config.budget.evaluations,
-        metric="val/miou",
-        mode="max",
-        counts=problem.counts,
-        datasets=lambda recipe: [],
-    )
+    ledger = Ledger(study, config, problem, notes, datasets=lambda recipe: [])
     return ledger, study, notes
 
 
@@ -140,7 +130,7 @@ def test_a_nan_metric_is_a_failure_and_never_the_best(config: SearchConfig, toy_
         assert ticket is not None
         run(ledger, ticket, {3: float("nan"), 6: float("nan")})
     assert study.trials[0].state is TrialState.FAIL
-    assert ledger.summary()["best"] is None
+    assert ledger.summary()["best"] == []
 
 
 def test_a_second_run_issues_what_was_running_and_then_what_is_missing(
@@ -164,7 +154,7 @@ def test_a_second_run_issues_what_was_running_and_then_what_is_missing(
     third, _, _ = open_all(toy_packs, tmp_path, config)
     assert third.exhausted
     assert third.next_ticket(9) is None
-    assert third.summary()["best"][0] == pytest.approx(0.3)
+    assert third.summary()["best"][0][0] == pytest.approx(0.3)
 
 
 def test_raised_trials_ask_for_the_missing_ones_only(toy_packs: Path, tmp_path: Path) -> None:
@@ -218,5 +208,5 @@ def test_a_search_of_which_nothing_was_asked_takes_the_file_as_it_is_now(
     open_study(config, {"real": "a"}, tmp_path, share=True)
     changed = load(toy_search(toy_packs, tmp_path, {"lr: [0.1]": "lr: [0.3]"}))
     again = open_study(changed, {"real": "b"}, tmp_path, share=False)
-    assert {t.system_attrs["fixed_params"]["lr"] for t in again.trials} == {0.3}
-    assert len(again.trials) == len(changed.space.enumerate())
+    assert json.loads(again.user_attrs["search"])["space.lr"] == [0.3]
+    assert not again.user_attrs["share"]
