@@ -87,7 +87,16 @@ def test_the_import_rule_sees(path: str, source: str, found: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["datasets", "trainables.recipe", "trainables.stage", "search.config", "search.trial"]
+    "module",
+    [
+        "datasets",
+        "trainables.recipe",
+        "trainables.stage",
+        "search.config",
+        "search.trial",
+        "search.keeper",
+        "search.__main__",
+    ],
 )
 def test_import_pulls_in_no_torch(module: str) -> None:
     """The driver and Tune's trials import these: torch would cost each of them seconds and hundreds of megabytes."""
