@@ -75,8 +75,11 @@ class Dispatcher:
         state = self._hear(slot, incarnation)
         self._look()
         # A lost slot may be started again by Train, since its other workers waited.
-        if state is None or slot in self._errors or self._closing:
+        if slot in self._errors or self._closing:
             return "close"
+        if state is None:
+            await asyncio.sleep(wait_s)
+            return "wait"
         if state.job is not None:  # the answer to its last question was lost on the way
             self._board.give_back(state)
         state.asked = True
@@ -201,7 +204,7 @@ class Dispatcher:
         """The state of a slot that speaks; None if the word is of a process that it no longer is."""
         state, is_new = self._board.hear(slot, incarnation)
         if is_new:
-            self._dismiss(slot, "close")
+            self._dismiss(slot, "wait")
             self._serve()
         return state
 

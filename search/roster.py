@@ -36,6 +36,7 @@ class SlotState:
     def begin(self, incarnation: str) -> None:
         """Another process is this slot from now on."""
         self.past.add(self.incarnation)
+        self.past.discard(incarnation)
         self.incarnation, self.trained, self.live, self.asked = incarnation, 0, None, False
 
     def take(self, job: str, now: float) -> None:
@@ -80,11 +81,15 @@ class Roster:
         self._looked: float | None = None
 
     def hear(self, slot: int, incarnation: str) -> tuple[SlotState | None, bool]:
-        """The state of a slot that speaks (None: a process that it no longer is), and whether it is another process."""
+        """The state of a slot that speaks (None: a process that it no longer is), and whether it is another process.
+
+        First words may be late, so that one that has died seems to replace the one that lives: who still speaks when
+        the other has fallen silent is the slot again.
+        """
         state = self.slots.get(slot)
         if state is None:
             state = self.slots[slot] = SlotState(slot, incarnation, self._awake)
-        elif incarnation in state.past:
+        elif incarnation in state.past and not state.silent:
             return None, False
         state.heard, state.silent = self._awake, False
         return state, incarnation != state.incarnation
