@@ -1,0 +1,89 @@
+"""How many trials can the engine carry? Trials that train nothing, so that what remains is the engine.
+
+    python tests/benchmarks/engine_scale.py [--parts dispatcher tune stock] [--slots 64] [--jobs 2000] [--trials 2000]
+        [--stock-trials 200] [--stock-concurrent 16] [--profile FILE]
+
+    dispatcher  the dispatcher in this process: --slots simulated slots and --jobs jobs of 5 reports each. Verdicts a
+                second as fast as they come (a verdict is one report that its trial has fetched), and, at 500 of them a
+                second, the 99th percentile of the milliseconds between a job and a slot that are both there
+    tune        a whole search of --trials recipes of 5 rungs through Tune: the searcher, the scheduler, the ledger on
+                a SQLite study, trials' actors and the dispatcher's are the real ones. Its --slots slots are threads of
+                one actor that run the real slot loop without training; MLflow hears nothing. Trials a second of the
+                whole and of the steady state (the last 80% of them), the driver's CPU seconds and growth of memory in
+                that state, and how many actors carried the trials
+    stock       plain Tune functions of 5 reports each, --stock-concurrent at a time: trials a second
+
+--profile writes cProfile's statistics of the driver in `tune`. A trial's actor is a process of some 120 MB and 2 CPU
+seconds (Tune imports Ray Data and pandas), and there are half as many again as slots. The last line is JSON.
+"""
+
+import argparse
+import cProfile
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+PACE = 500  # verdicts a second
+PARTS = ("dispatcher", "tune", "stock")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--slots", type=int, default=64)
+    parser.add_argument("--jobs", type=int, default=2000)
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--stock-trials", type=int, default=200)
+    parser.add_argument("--stock-concurrent", type=int, default=16)
+    parser.add_argument("--profile", type=Path)
+    given = parser.parse_args()
+
+    import numpy as np
+
+    from search.cluster import connect
+
+    keys = ("verdicts_per_s", "trials_per_s", "stock_trials_per_s", "rss_growth_mb", "p99_dispatch_ms", "actors")
+    found: dict[str, Any] = dict.fromkeys(keys)
+    for part in given.parts:
+        if part != "dispatcher":
+            connect(num_cpus=given.stock_concurrent if part == "stock" else 2)
+        import ray
+
+        from tests.benchmarks.untrained import dispatch, stock_search, untrained_search
+
+        try:
+            if part == "dispatcher":
+                found["verdicts_per_s"], _ = dispatch(given.jobs, given.slots)
+                _, latencies = dispatch(given.jobs, given.slots, pause_s=given.slots / PACE)
+                found["p99_dispatch_ms"] = float(np.percentile(latencies, 99))
+                print(f"dispatcher: {found['verdicts_per_s']:,.0f} verdicts/s;", end=" ")
+                print(f"at {PACE} a second a job waits {found['p99_dispatch_ms']:.2f} ms (p99)", flush=True)
+            elif part == "tune":
+                profile = cProfile.Profile()
+                if given.profile:
+                    profile.enable()
+                scale = untrained_search(given.trials, given.slots)
+                if given.profile:
+                    profile.disable()
+                    profile.dump_stats(given.profile)
+                found |= {"trials_per_s": scale.trials_per_s, "rss_growth_mb": scale.rss_growth_mb}
+                found["actors"] = scale.actors
+                print(f"tune: {scale.trials_per_s:.1f} trials/s, {scale.steady:.1f} in the steady state;")
+                print(
+                    f"  driver {scale.cpu_s:.0f} CPU s, {scale.rss_growth_mb:+.1f} MB; {scale.actors} actors",
+                    flush=True,
+                )
+            else:
+                found["stock_trials_per_s"] = stock_search(given.stock_trials, given.stock_concurrent)
+                print(f"stock: {found['stock_trials_per_s']:.2f} trials/s", flush=True)
+        finally:
+            ray.shutdown()
+    print(json.dumps({name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}))
+
+
+if __name__ == "__main__":
+    main()

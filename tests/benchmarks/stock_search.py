@@ -1,0 +1,183 @@
+"""A search in stock Ray: Tune with OptunaSearch and ASHA, each trial its whole path, trained alone.
+
+    nested    each trial starts a Ray Train V2 run, as Ray's user guide shows (see `stock.py`)
+    function  each trial is a plain Tune function
+
+Both train with the very `trainables.loop.Trainer` that a slot has, on a store in memory that is thrown away. The
+sampler is the search's own (multivariate TPE of the same seed), and so are rungs and reduction factor. Ray is started
+by the caller.
+"""
+
+import contextlib
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import optuna
+import ray
+import ray.train
+import ray.tune
+from ray.tune.integration.ray_train import TuneReportCallback
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from search.config import SearchConfig
+from search.problem import open_problem
+from tests.benchmarks.comparison import Record
+from trainables.problem import Problem
+
+# So that the functions below reach Ray's workers whatever path this module was imported by.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+# A driver waits and computes nothing; see `stock.py`.
+_DRIVER = ray.tune.PlacementGroupFactory([{"node:__internal_head__": 0.0001}])
+
+
+@dataclass(frozen=True)
+class Work:
+    """What each trial is given beside its recipe. packs: their places, by the names of `SearchConfig.sets`."""
+
+    problem: Problem
+    packs: dict[str, tuple[str, ...]]
+    metric: str
+
+
+def train(config: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
+    """A trial: its path from the beginning to the last rung, evaluated and reported at each."""
+    import torch
+
+    from datasets import Pack, Source
+    from trainables.loop import Trainer
+    from trainables.numerics import set_deterministic
+    from trainables.path import path_of, rungs_of
+    from trainables.recipe import Recipe
+    from trainables.store import Store
+    from trainables.task import build_task
+
+    set_deterministic(1)
+    work: Work = config["work"]
+    task = build_task(work.problem.task, None)
+    columns = {name: task.unlabelled_columns if name == "references" else task.columns for name in work.packs}
+    sources = {name: Source([Pack.open(p) for p in paths], columns[name]) for name, paths in work.packs.items()}
+    trainer = Trainer(
+        work.problem.task,
+        [source for name, source in sources.items() if name != "val"],
+        val=sources["val"],
+        tests={},
+        store_of=lambda namespace: Store("mock://", namespace),
+        device=torch.device("cpu"),
+    )
+    path = path_of(Recipe.from_params(config["recipe"]), work.problem, 0)
+    began = time.perf_counter()
+    for rung in trainer.train(path, rungs_of(path, work.problem)):
+        report(
+            {
+                "objective": rung.metrics[work.metric],
+                "step": rung.step,
+                "steps": rung.steps_trained,
+                "final": rung.final,
+                "busy_s": time.perf_counter() - began,
+                "at": time.time(),
+            }
+        )
+
+
+def _worker(config: dict[str, Any]) -> None:
+    train(config, ray.train.report)
+
+
+def _driver(config: dict[str, Any]) -> None:
+    from ray.train.torch import TorchTrainer
+
+    callbacks: list[Any] = [TuneReportCallback()]  # Ray types them as V1's class, which V2's is not
+    TorchTrainer(
+        _worker,
+        train_loop_config=config,
+        scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
+        run_config=ray.train.RunConfig(
+            name=f"train-trial_id={ray.tune.get_context().get_trial_id()}",
+            storage_path=config["storage"],
+            callbacks=callbacks,
+        ),
+    ).fit()
+
+
+def _function(config: dict[str, Any]) -> None:
+    train(config, ray.tune.report)
+
+
+class _Reports(ray.tune.Callback):
+    """Every report of every trial, as the driver hears of it."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, dict[str, Any]] = {}
+        self.finals: list[tuple[float, float]] = []
+        self.booked: list[tuple[float, int]] = []
+        self.failed = 0
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self.last[trial.trial_id] = result
+        if result["final"]:
+            self.finals.append((result["at"], result["objective"]))
+        self.booked.append((result["at"], sum(last["steps"] for last in self.last.values())))
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.failed += 1
+
+
+def stock_search(config: SearchConfig, shape: Literal["nested", "function"], factor: int, concurrent: int) -> Record:
+    """Runs `config`'s search in stock Ray to the end of its trials.
+
+    Steps and seconds of training are those that trials reported: what one trains between its last report and the
+    moment that ASHA's verdict ends it is not counted.
+    """
+    opened = open_problem(config)
+    sets = {name: tuple(place for place, _ in group) for name, group in opened.packs.items()}
+    work = Work(opened.problem, sets, config.objective.metric)
+    reports = _Reports()
+    trainable, resources = (_driver, _DRIVER) if shape == "nested" else (_function, {"cpu": 1})
+    sampler = optuna.samplers.TPESampler(seed=config.seed, multivariate=True, group=True, constant_liar=True)
+    with tempfile.TemporaryDirectory(prefix="stock-") as storage:
+
+        def space(trial: Any) -> dict[str, Any]:
+            return {"recipe": config.space.suggest(trial).params(), "work": work, "storage": storage}
+
+        tuner = ray.tune.Tuner(
+            ray.tune.with_resources(trainable, resources),
+            tune_config=ray.tune.TuneConfig(
+                search_alg=OptunaSearch(space, metric="objective", mode=config.objective.mode, sampler=sampler),
+                scheduler=ASHAScheduler(
+                    time_attr="step",
+                    metric="objective",
+                    mode=config.objective.mode,
+                    max_t=config.budget.steps,
+                    grace_period=config.budget.evaluations[0],
+                    reduction_factor=factor,
+                ),
+                num_samples=config.budget.trials,
+                max_concurrent_trials=concurrent,
+            ),
+            run_config=ray.tune.RunConfig(name="stock", storage_path=storage, verbose=0, callbacks=[reports]),
+        )
+        # Even at verbosity 0 Tune prints a banner: a benchmark's standard output is its own.
+        with contextlib.redirect_stdout(sys.stderr):
+            began, at = time.perf_counter(), time.time()
+            results = tuner.fit()
+            wall_s = time.perf_counter() - began
+    steps = sum(last["steps"] for last in reports.last.values())
+    busy_s = sum(last["busy_s"] for last in reports.last.values())
+    return Record(
+        wall_s=wall_s,
+        trials=len(results),
+        failed=reports.failed,
+        steps=steps,
+        alone_steps=steps,
+        busy_s=busy_s,
+        fixed_s=wall_s - busy_s / concurrent,
+        idle=1 - busy_s / (concurrent * wall_s),
+        finals=[(end - at, value) for end, value in reports.finals],
+        booked=[(end - at, count) for end, count in reports.booked],
+    )
