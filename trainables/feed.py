@@ -23,7 +23,8 @@ class Feed:
     """
 
     def __init__(self, sources: Iterable[Source], device: torch.device, ranks: Ranks, num_workers: int) -> None:
-        self.sources = {source.digest: source for source in sources}
+        # The same packs may be read with labels and, as references, without: the source with labels serves both.
+        self.sources = {source.digest: source for source in sorted(sources, key=lambda one: len(one.columns))}
         self._device, self._ranks = device, ranks
         self._processes = LoaderProcesses(num_workers) if num_workers else None
 

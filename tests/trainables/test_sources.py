@@ -101,6 +101,20 @@ def test_a_worker_without_the_source_says_so_and_trains_nothing(
     assert trainer.steps_trained == 0
 
 
+def test_packs_that_are_references_too_keep_their_labels(
+    toy_packs: Path, tmp_path: Path, sources: dict[str, Source]
+) -> None:
+    """One digest, two sources: in whichever order they are given, training finds the one with labels."""
+    unlabelled = Source(sources["a"].packs, ("image",))
+    assert unlabelled.digest == sources["a"].digest
+    path = path_of(RECIPES["real"], toy_problem(toy_packs), 0)
+    one, other = (
+        results(trainer_of(toy_packs, tmp_path / str(k), order).train(path, RUNGS))
+        for k, order in enumerate(([sources["a"], unlabelled], [unlabelled, sources["a"]]))
+    )
+    assert one == other
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("domain", ["real", "synthetic"])
 def test_a_source_goes_with_its_domain(schedule: str, domain: str) -> None:
