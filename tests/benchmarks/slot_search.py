@@ -120,8 +120,9 @@ def list_search(config: SearchConfig, text: str) -> dict[str, Any]:
             measured[share] = {"rungs": rungs, "last": _last_metrics(results[share].tracking_uri)}
     shared, alone = results[True], results[False]
     recipes = len(config.space.enumerate())
-    if len(measured[True]["last"]) != recipes or shared.state != "finished" or alone.state != "finished":
-        raise RuntimeError(f"each of {recipes} recipes must end, but {len(measured[True]['last'])} did")
+    for result in results.values():
+        if result.state != "finished" or result.summary["ended"] != recipes or result.summary["failed"]:
+            raise RuntimeError(f"each of {recipes} recipes must finish, but the search says {result.summary}")
     return {
         "recipes": recipes,
         "shared": shared.steps_trained,

@@ -3,7 +3,7 @@
     nested    each trial starts a Ray Train V2 run, as Ray's user guide shows (see `stock.py`)
     function  each trial is a plain Tune function
 
-Both train with the very `trainables.loop.Trainer` that a slot has, on a store in memory that is thrown away. The
+Both train with the very `trainables.loop.Trainer` that a slot has, on a store of its own that is thrown away. The
 sampler is the search's own (multivariate TPE of the same seed), and so are rungs and reduction factor. Ray is started
 by the caller.
 """
@@ -12,6 +12,8 @@ import contextlib
 import sys
 import tempfile
 import time
+import uuid
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -67,7 +69,7 @@ def train(config: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> N
         [source for name, source in sources.items() if name != "val"],
         val=sources["val"],
         tests={},
-        store_of=lambda namespace: Store("mock://", namespace),
+        store_of=lambda _: Store(config["storage"], f"alone-{uuid.uuid4().hex}"),
         device=torch.device("cpu"),
     )
     path = path_of(Recipe.from_params(config["recipe"]), work.problem, 0)
@@ -139,7 +141,10 @@ def stock_search(config: SearchConfig, shape: Literal["nested", "function"], fac
     work = Work(opened.problem, sets, config.objective.metric)
     reports = _Reports()
     trainable, resources = (_driver, _DRIVER) if shape == "nested" else (_function, {"cpu": 1})
-    sampler = optuna.samplers.TPESampler(seed=config.seed, multivariate=True, group=True, constant_liar=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group`, since Optuna 2.8
+        sampler = optuna.samplers.TPESampler(seed=config.seed, multivariate=True, group=True, constant_liar=True)
     with tempfile.TemporaryDirectory(prefix="stock-") as storage:
 
         def space(trial: Any) -> dict[str, Any]:
