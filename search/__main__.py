@@ -1,6 +1,5 @@
 """The command line: `python -m search run FILE`, `check FILE`, `demo`, `store ls|gc|verify`."""
 
-import os
 import shlex
 import sys
 from contextlib import AbstractContextManager
@@ -9,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from search.config import SearchConfig, load
 from search.one_line import one_line
@@ -24,7 +22,6 @@ File = Annotated[Path, typer.Argument(help="The search file (YAML); see search/e
 Results = Annotated[Path, typer.Option(help="Folder of results, store and MLflow database.")]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster; without it Ray is started on this machine.")]
 Share = Annotated[bool, typer.Option("--share/--no-share", help="Train common stages once, or every recipe by itself.")]
-SHARED_SHOWN = 4  # stages that `check` lists
 
 
 def _one_line() -> AbstractContextManager[None]:
@@ -39,53 +36,12 @@ def run(file: File, results: Results = Path("results"), address: Address = None,
 
 
 @app.command()
-def check(file: File) -> None:
-    """Say what a search will cost before it starts: recipes, steps alone and shared, time, memory, disk."""
-    from search.preflight import preflight
-    from search.problem import open_problem
+def check(file: File, results: Results = Path("results")) -> None:
+    """Say what a search will cost before it starts: recipes, steps alone, shared and stored, time, memory, disk."""
+    from search.check import check as check_search
 
     with _one_line():
-        config = load(file)
-        opened = open_problem(config)
-        p = preflight(config, opened)
-    table = Table(box=None, show_header=False, pad_edge=False)
-    schedules = ", ".join(f"{count} {name}" for name, count in p.stages.items())
-    table.add_row(
-        "recipes",
-        f"{p.recipes} ({schedules})" + ("" if p.exact else "; drawn at random as a sample of what the sampler may ask"),
-    )
-    for domain, choices in opened.problem.choices.items():
-        counts = p.sources[f"{domain}_source"]
-        shown = ", ".join(f"{counts[name]} on {name} ({facts.rows} images)" for name, facts in choices.items())
-        table.add_row(f"{domain} source", shown)
-    table.add_row("trials", f"{p.recipes} recipes x {p.replicates} seeds = {p.recipes * p.replicates}")
-    table.add_row("steps alone", f"{p.steps_alone:,}")
-    saved = 1 - p.steps_shared / p.steps_alone
-    table.add_row(
-        "steps shared", f"{p.steps_shared:,} ({saved:.0%} fewer; {p.shared_recipes} recipes share a stage with another)"
-    )
-    for k, line in enumerate(p.shared[:SHARED_SHOWN]):
-        table.add_row("" if k else "shared", line)
-    if len(p.shared) > SHARED_SHOWN:
-        table.add_row("", f"and {len(p.shared) - SHARED_SHOWN} more stages")
-    table.add_row(
-        "model", f"{p.parameters:,} parameters; {p.step_s * 1000:.0f} ms a step, {p.evaluation_s:.2f} s an evaluation"
-    )
-    slots, warnings = _slots_here(config)
-    table.add_row("time", f"about {duration(p.train_s / slots)} on {slots} slots, after they have started")
-    table.add_row("memory", f"about {p.process_bytes / 2**20:,.0f} MiB a slot worker")
-    disk = f"{p.disk_bytes(slots) / 2**20:,.0f} MiB of checkpoints"
-    table.add_row("disk", f"{'at most' if p.exact else 'about'} {disk}")
-    console.print(table)
-    if p.rare:
-        more = f" (and {len(p.rare) - 1} more recipes like it)" if len(p.rare) > 1 else ""
-        warnings.append(p.rare[0] + more)
-    if p.shared_recipes == 0 and p.recipes > 1:
-        warnings.append("no two recipes share a stage; `finetune` with finite pretrain lists is what shares")
-    if p.distinct < p.recipes and not p.exact:
-        warnings.append(f"only {p.distinct} of {p.recipes} drawn recipes are distinct; a grid tries each once")
-    for warning in warnings:
-        console.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+        check_search(load(file), results, console)
 
 
 @app.command()
@@ -99,24 +55,6 @@ def demo(
     with _one_line():
         make_packs(packs, console)
         _run(read(packs), EXAMPLE.read_text(encoding="utf-8"), results, None, True)
-
-
-def _slots_here(config: SearchConfig) -> tuple[int, list[str]]:
-    """The slots that the file names, or as many as this machine holds and at least one; and what to warn of."""
-    import torch
-
-    slots, cpus, gpus = config.slots, os.cpu_count() or 1, torch.cuda.device_count()
-    fits = slots.fit([(cpus, gpus)])
-    count = max(1, fits) if slots.count == "auto" else slots.count
-    warnings = []
-    if count > fits:
-        warnings.append(
-            f"this machine ({cpus} CPUs, {gpus} GPUs) holds {fits} slots of {slots.workers} x ({slots.threads} CPUs,"
-            f" {slots.gpus_per_worker:g} GPUs), but the estimate is for {count}; lower slots, or run on a cluster"
-        )
-    if gpus and not slots.gpus_per_worker:
-        warnings.append(f"slots.gpus_per_worker is 0, so this machine's {gpus} GPUs stay idle; set it to 1 to use them")
-    return count, warnings
 
 
 def _run(config: SearchConfig, text: str, results: Path, address: str | None, share: bool) -> None:

@@ -1,4 +1,5 @@
-"""check: what a search will cost before it starts: steps alone and shared; time, memory and disk as measured."""
+"""preflight: what a search will cost before it starts: steps alone, shared and still to train; time, memory and disk
+as measured here."""
 
 import io
 import resource
@@ -9,10 +10,13 @@ from typing import Any
 import optuna
 
 from datasets.mix import rarest
+from datasets.uri import reason
 from search.config import SearchConfig
+from search.cost import Costs
+from search.forecast import Forecast, forecast
 from search.problem import Opened
 from search.study import num_recipes
-from trainables.path import Leg, Path, path_of, rungs_of, steps_alone, steps_shared
+from trainables.path import Leg, Path, steps_alone, steps_shared
 from trainables.recipe import Recipe
 from trainables.stage import Stage
 
@@ -26,8 +30,8 @@ class Preflight:
     exact  whether `recipes` are the very ones that will run (a grid), or a seeded sample of what the sampler may draw
     sources  how many recipes read each source that the space varies: {"real_source": {"refined": 4}}
     shared_recipes  how many recipes share a stage with another
-    evaluations  passes over `val`: one at each rung of each distinct last stage; a test set, at the last rung alone,
-            is the part of one that its rows are
+    ahead   what of that is still to do
+    unread  why the store could not be read, so that nothing counts as stored
     checkpoints  distinct (stage, step) whose checkpoints stay: rungs, forks and ends
     shared  one line for each stage that several recipes share, those that save most first
     rare    one line for each recipe whose batches hold less than one sample of a domain on average
@@ -42,7 +46,8 @@ class Preflight:
     steps_alone: int
     steps_shared: int
     shared_recipes: int
-    evaluations: float
+    ahead: Forecast
+    unread: str | None
     checkpoints: int
     shared: tuple[str, ...]
     rare: tuple[str, ...]
@@ -55,27 +60,31 @@ class Preflight:
     @property
     def train_s(self) -> float:
         """Slot-seconds of training and evaluating, all slots together."""
-        return self.steps_shared * self.step_s + self.evaluations * self.evaluation_s
+        return self.ahead.steps_expected * self.step_s + self.ahead.evaluations_expected * self.evaluation_s
 
     def disk_bytes(self, slots: int) -> int:
         """Bytes of checkpoints: those that stay, and the rolling one of each slot."""
         return self.checkpoint_bytes * (self.checkpoints + slots)
 
 
-def preflight(config: SearchConfig, opened: Opened) -> Preflight:
-    """Enumerates (or samples) the recipes, counts their steps and trains a few steps of one of them."""
+def preflight(config: SearchConfig, opened: Opened, store: str | None = None) -> Preflight:
+    """Enumerates (or samples) the recipes, counts their steps and trains a few steps of one of them.
+
+    `store` is the URI of the search's; what it has in the division of this machine's numerics need not be trained.
+    """
     recipes = _recipes(config)
     replicates = config.budget.seeds
-    paths = [[path_of(recipe, opened.problem, r) for r in range(replicates)] for recipe in recipes]
+    costs = Costs(opened.problem)
+    paths = [[costs.path(recipe, r) for r in range(replicates)] for recipe in recipes]
     flat = [path for group in paths for path in group]
-    ends = {(path[-1].stage.key, path[-1].statistics): len(rungs_of(path, opened.problem)) for path in flat}
-    val = len(opened.sources["val"])
-    tests = sum(len(source) for name, source in opened.sources.items() if name.startswith("test/"))
     users = Counter(key for group in paths for key in {leg.stage.key for path in group for leg in path})
     shared = sum(any(users[leg.stage.key] > 1 for path in group for leg in path) for group in paths)
     # The one that costs most a step: mixed before one domain.
     heaviest = max(paths, key=lambda group: (group[0][-1].stage.synthetic_share is not None, len(group[0])))[0]
     measured = _measure(config, opened, heaviest)
+    unread = None
+    if store is not None:
+        costs, unread = _with_store(config, opened, store, costs, recipes)
     return Preflight(
         recipes=len(recipes),
         distinct=len({recipe.key for recipe in recipes}),
@@ -89,7 +98,8 @@ def preflight(config: SearchConfig, opened: Opened) -> Preflight:
         steps_alone=steps_alone(flat),
         steps_shared=steps_shared(flat),
         shared_recipes=shared,
-        evaluations=sum(ends.values()) + len(ends) * tests / val,
+        ahead=forecast(config, costs, recipes, _tests(opened)),
+        unread=unread,
         checkpoints=len({(leg.stage.key, s) for path in flat for leg in path for s in (*leg.keep, leg.steps)}),
         shared=_shared(recipes, paths),
         rare=_rare({str(recipe): group[0] for recipe, group in zip(recipes, paths, strict=True)}),
@@ -103,6 +113,34 @@ def _recipes(config: SearchConfig) -> list[Recipe]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
     return [config.space.suggest(study.ask()) for _ in range(num_recipes(config))]
+
+
+def _with_store(
+    config: SearchConfig, opened: Opened, uri: str, costs: Costs, recipes: list[Recipe]
+) -> tuple[Costs, str | None]:
+    """Costs that know what the store has, or those without it and why it could not be read."""
+    from trainables.numerics import division
+    from trainables.store import Store
+
+    part = division(_device(config), world_size=config.slots.workers)
+    known = Costs(opened.problem, store_of=lambda namespace: Store(uri, f"{part}/{namespace}".rstrip("/")))
+    try:
+        known.together((recipe, r) for recipe in recipes for r in range(config.budget.seeds))
+    except (ValueError, OSError) as error:  # pyarrow's own errors are both
+        return costs, reason(error)
+    return known, None
+
+
+def _tests(opened: Opened) -> float:
+    """The passes over `val` that one evaluation of the test sets is, by their rows."""
+    tests = sum(len(source) for name, source in opened.sources.items() if name.startswith("test/"))
+    return tests / len(opened.sources["val"])
+
+
+def _device(config: SearchConfig) -> Any:
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() and config.slots.gpus_per_worker else "cpu")
 
 
 def _shared(recipes: list[Recipe], paths: list[list[Path]]) -> tuple[str, ...]:
@@ -157,14 +195,13 @@ def _measure(config: SearchConfig, opened: Opened, path: Path) -> dict[str, Any]
     from trainables.store import Store
 
     set_deterministic(config.slots.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() and config.slots.gpus_per_worker else "cpu")
     trainer = Trainer(
         config.task,
         opened.training,
         val=opened.sources["val"],
         tests={},
         store_of=lambda namespace: Store("mock://", namespace),
-        device=device,
+        device=_device(config),
         scenes=opened.scenes,
     )
     run, step_s, evaluation_s = trainer.measure(path[-1].stage, WARM_STEPS, MEASURED_STEPS)

@@ -55,6 +55,11 @@ class Store:
         self.objects = Objects(uri)
         self.root = f"{self.objects.root}/{division}"
 
+    def stages(self) -> set[str]:
+        """The keys of the stages that have something stored."""
+        found = self.filesystem.get_file_info(fs.FileSelector(self.root, allow_not_found=True))
+        return {info.base_name for info in found if info.type == fs.FileType.Directory}
+
     def steps(self, stage: str) -> dict[int, str]:
         """The steps of a stage that have a checkpoint, with the path of each; a kept one goes before a rolling one."""
         checkpoints = sorted(self._checkpoints(stage), reverse=True)  # "rolling" before "kept", which overwrites it

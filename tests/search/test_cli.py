@@ -5,12 +5,19 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from datasets import write_pack
 from search.__main__ import app
+from search.config import load
+from search.preflight import preflight
+from search.problem import open_problem
 from tests.conftest import toy_face
-from tests.toy import toy_search
+from tests.toy import RECIPES, toy_search, toy_trainer
+from trainables.numerics import division
+from trainables.path import path_of
+from trainables.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -79,8 +86,6 @@ def test_an_unreachable_tracking_server(toy_packs: Path, tmp_path: Path, results
 
 
 def test_a_changed_search_names_the_field(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
-    from search.config import load
-    from search.problem import open_problem
     from search.study import open_study
 
     config = load(toy_search(toy_packs, tmp_path))
@@ -119,18 +124,66 @@ def test_check_counts_recipes_and_steps(toy_packs: Path, tmp_path: Path) -> None
 
 def test_check_counts_evaluations_and_checkpoints(toy_packs: Path, tmp_path: Path) -> None:
     """By hand: 5 recipes x 2 seeds; last stages with rungs 3 and 6, a trunk of 4 steps; val has 12 rows, test 10."""
-    from search.config import load
-    from search.preflight import preflight
-    from search.problem import open_problem
-
     config = load(toy_search(toy_packs, tmp_path))
     p = preflight(config, open_problem(config))
-    assert p.evaluations == pytest.approx(2 * 5 * (2 + 10 / 12))
+    assert p.ahead.steps == p.ahead.steps_expected == 68
+    assert p.ahead.evaluations_expected == pytest.approx(2 * 5 * (2 + 10 / 12))
     # real_only and finetune: at 3 and 6; synthetic_only: at 3, 4 and 6; the trunk of both finetunes: at 3 and 4.
     assert p.checkpoints == 2 * (4 * 2 + 3 + 2)
     assert p.disk_bytes(3) == (26 + 3) * p.checkpoint_bytes
-    assert p.train_s == pytest.approx(68 * p.step_s + p.evaluations * p.evaluation_s)
+    assert p.train_s == pytest.approx(68 * p.step_s + 2 * 5 * (2 + 10 / 12) * p.evaluation_s)
     assert p.rare == ()
+
+
+def checked(path: Path, results: list[str]) -> list[str]:
+    """The lines of `check`, words apart by one space."""
+    result = CliRunner().invoke(app, ["check", str(path), *results], env={"COLUMNS": "160"})
+    assert result.exit_code == 0, result.output
+    return [" ".join(line.split()) for line in result.output.splitlines()]
+
+
+def test_check_knows_what_the_store_has(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
+    """The trunk and one finetune of seed 0, trained here as a slot would, need not be trained again."""
+    path = toy_search(toy_packs, tmp_path)
+    assert "to train 68" in checked(path, results)  # which sets this process's numerics to those of the slots
+    device = torch.device("cpu")
+    trainer = toy_trainer(toy_packs, tmp_path / "unused")
+    part = division(device, world_size=1)
+    trainer.store_of = lambda namespace: Store(str(tmp_path / "results" / "store"), part)
+    opened = open_problem(load(path))
+    list(trainer.train(path_of(RECIPES["finetune"], opened.problem, 0), (3, 6)))
+    assert trainer.steps_trained == 10
+    lines = checked(path, results)
+    assert "already stored 10 of these steps, by this machine's versions and device" in lines
+    assert "to train 58" in lines
+    elsewhere = checked(path, ["--results", str(tmp_path / "elsewhere")])
+    assert "to train 68" in elsewhere
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_check_says_what_it_assumes_of_pruning_and_whether_the_budget_holds_it(
+    toy_packs: Path, tmp_path: Path, results: list[str]
+) -> None:
+    """By hand: trunks of 4 and first rungs of 3 for 5 recipes a seed, then 1 of 3 goes on for 3 more steps."""
+    hours = {"seeds: 2": "seeds: 2, hours: 1.0e-9", "sampler: grid": "sampler: grid\npruner: asha"}
+    lines = checked(toy_search(toy_packs, tmp_path, hours), results)
+    about = 2 * (4 + 5 * 3 + 5 * 3 / 3)
+    said = "asha: 1 in 3 goes on from each rung"
+    assert f"to train 68 if every recipe ran to its end; about {about:.0f} with {said}" in lines
+    (warning,) = [line for line in lines if line.startswith("warning")]
+    assert "budget.hours is 1e-09, but the search is estimated to take" in warning
+    lines = checked(toy_search(toy_packs, tmp_path, {"seeds: 2": "seeds: 2, hours: 10"}), results)
+    assert not [line for line in lines if line.startswith("warning")]
+    assert [line for line in lines if line.startswith("accelerators about ") and " of the 10 of budget.hours" in line]
+
+
+def test_check_goes_on_where_the_store_cannot_be_read(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    path = toy_search(toy_packs, tmp_path, {"sampler: grid": f"sampler: grid\nstore: file://{tmp_path}/loop"})
+    lines = checked(path, results)
+    assert "to train 68" in lines
+    (warning,) = [line for line in lines if line.startswith("warning")]
+    assert f"nothing counts as stored, since file://{tmp_path}/loop cannot be read here: " in warning
 
 
 MIXED = {
