@@ -1,4 +1,4 @@
-"""The command line: `python -m search run FILE`, `check FILE`, `demo`, `store ls|gc|verify`."""
+"""The command line: `python -m search run FILE`, `check FILE`, `status NAME`, `store ls|gc|verify`, `demo`."""
 
 import shlex
 import sys
@@ -42,6 +42,21 @@ def check(file: File, results: Results = Path("results")) -> None:
 
     with _one_line():
         check_search(load(file), results, console)
+
+
+@app.command()
+def status(
+    name: Annotated[str, typer.Argument(help="The search's name.")],
+    results: Results = Path("results"),
+    tracking: Annotated[str | None, typer.Option(help="MLflow's URI; else MLFLOW_TRACKING_URI, else RESULTS.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Until the search is over.")] = False,
+) -> None:
+    """Say what a search is doing, from any terminal, also on another machine that reaches its MLflow."""
+    from search.status import show
+
+    with _one_line():
+        show(name, results, tracking, console, as_json=as_json, watch=watch)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from search.config import SearchConfig
 from search.cost import accelerator_hours
 from search.preflight import Preflight, preflight
 from search.problem import Opened, open_problem
-from search.view import duration
+from search.view import duration, short
 
 SHARED_SHOWN = 4  # stages that are listed
 
@@ -34,8 +34,9 @@ def check(config: SearchConfig, results: Path, console: Console) -> None:
         warnings.append(f"nothing counts as stored, since {redacted(store)} cannot be read here: {p.unread}")
     if config.budget.hours is not None and hours > config.budget.hours:
         warnings.append(
-            f"budget.hours is {config.budget.hours:g}, but the search is estimated to take {_number(hours)} at this"
-            " machine's speed, and ends with what fits; raise it, or lower trials, steps or seeds"
+            f"budget.hours is {config.budget.hours:g}, but the search is estimated to take {short(hours)}"
+            " accelerator-hours at this machine's speed, and ends with what fits; raise it, or lower"
+            " trials, steps or seeds"
         )
     if p.rare:
         more = f" (and {len(p.rare) - 1} more recipes like it)" if len(p.rare) > 1 else ""
@@ -87,14 +88,10 @@ def _time(config: SearchConfig, p: Preflight, slots: int, hours: float) -> Rows:
     return [
         ("model", f"{p.parameters:,} parameters; {speed}"),
         ("time", f"about {duration(p.train_s / slots)} on {slots} slots, after they have started"),
-        ("accelerators", f"about {_number(hours)}{budget}, counting {unit}s while their slots train"),
+        ("accelerators", f"about {short(hours)} accelerator-hours{budget}, counting {unit}s while their slots train"),
         ("memory", f"about {p.process_bytes / 2**20:,.0f} MiB a slot worker"),
         ("disk", disk),
     ]
-
-
-def _number(hours: float) -> str:
-    return f"{hours:.2g} accelerator-hours" if hours < 10 else f"{hours:,.0f} accelerator-hours"
 
 
 def _slots_here(config: SearchConfig) -> tuple[int, list[str]]:

@@ -18,11 +18,13 @@ from search.job import Ticket
 from search.ledger import Ledger
 from search.pool import SlotPool, nodes, slot_count
 from search.problem import Opened
+from search.publisher import Publisher
 from search.sampler import LedgerSearcher
 from search.scheduler import EndWhen, LedgerScheduler
 from search.slots import SlotJob
+from search.tracking import Tracker
 from search.trial import RecipeTrial
-from search.view import View
+from search.view import Look, View
 from trainables.path import path_of, steps_alone
 
 SLOT_CLOSE_S = 60.0  # how long slots may take to write their last checkpoint
@@ -44,12 +46,15 @@ class Engine:
         config: SearchConfig,
         opened: Opened,
         ledger: Ledger,
+        tracker: Tracker,
         folder: Path,
         *,
         share: bool,
     ) -> None:
         count = slot_count(config.slots, nodes())
         self._config = config
+        self._metric = config.objective.metric
+        self._publisher = Publisher(self._look, folder, tracker, search=config.name, metric=self._metric)
         self._problem = opened.problem
         self._bound = count + max(1, count // 2)  # trials that are out: every slot busy, and a few queued
         self._interrupted = threading.Event()
@@ -85,7 +90,7 @@ class Engine:
         """Starts slots and trials, waits for the end, and returns how many steps were trained."""
         self._slots.start()
         try:
-            with View(self._look, console, self._config.objective.metric):
+            with View(self._look, console, self._metric), self._publisher:
                 self._tune()
             last: dict[str, Any] = ray.get(self._dispatcher.snapshot.remote())
             complete = self._ledger.complete
@@ -132,16 +137,29 @@ class Engine:
         self.steps_alone += rung - ticket.after if ticket.after else steps
         return steps
 
-    def _look(self) -> dict[str, Any]:
+    def _look(self) -> Look:
         """What the live view shows, as plain values."""
-        summary = self._ledger.summary()
+        counts = self._ledger.summary()
         shot: dict[str, Any] = ray.get(self._dispatcher.snapshot.remote())
-        ended = summary["ended"] - self._ended_before
+        ended = counts["ended"] - self._ended_before
         passed = time.monotonic() - self._began
-        left = passed / ended * (summary["recipes"] - summary["ended"]) if ended else None
+        left = passed / ended * (counts["recipes"] - counts["ended"]) if ended else None
         note = "" if shot["slots"] else "slots are starting"
         if shot["errors"]:
             note = f"{len(shot['errors'])} slots ended: {next(iter(shot['errors'].values()))}"
         if self.interrupted:
             note = "stopping: running trials are checkpointed"
-        return {"summary": summary, "slots": shot["slots"], "queued": shot["queued"], "left_s": left, "note": note}
+        return {
+            "summary": {
+                "recipes": counts["recipes"],
+                "ended": counts["ended"],
+                "failed": counts["failed"],
+                "running": counts["running"],
+                "best": [(*counts["best"], self._config.budget.seeds)] if counts["best"] else [],
+            },
+            "slots": shot["slots"],
+            "queued": shot["queued"],
+            "cost": {"steps_trained": shot["steps_trained"], "steps_alone": self.steps_alone},
+            "left_s": left,
+            "note": note,
+        }

@@ -10,6 +10,7 @@ from search.mlflow_calls import Calls
 from search.mlflow_runs import KnownRun, Runs, StudyRuns
 from search.spool import Record
 
+LIVE = "titrate.live"  # the tag of a search's run with the newest snapshot of it (search/publisher.py)
 RUN_STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "interrupted": "KILLED"}
 
 
@@ -60,6 +61,14 @@ class Writer:
         except Exception:
             self._loaded = False  # a call whose answer was lost may have created a run: look before the retry
             raise
+
+    def live(self, study: str, text: str) -> None:
+        """The tag of the search's run that says what it does now; nothing where it has no run yet."""
+        if not self._loaded:
+            self.load()
+        parent = self._runs.of(study).parent
+        if parent is not None:
+            self._calls.log(parent.id, [], {}, {LIVE: text})
 
     def _start(self, record: Record, runs: StudyRuns) -> None:
         tags = {**record["tags"], "titrate.state": "running"}

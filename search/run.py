@@ -77,7 +77,7 @@ def run(
                 with _ray(address):
                     from search.engine import Engine  # imports Ray, which reads its environment when it is imported
 
-                    engine = Engine(config, opened, ledger, folder, share=share)
+                    engine = Engine(config, opened, ledger, tracker, folder, share=share)
                     with _signals(engine.interrupt):
                         steps_trained = engine.run(console)
                     steps_alone = engine.steps_alone

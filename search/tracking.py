@@ -16,6 +16,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ class Tracker:
         self._spool = Spool(spool)
         self._writer = Writer(uri, experiment, search, artifact_root)
         self._study = ""
+        self._live: deque[str] = deque(maxlen=1)
         self._thread: threading.Thread | None = None
         self._finishing = threading.Event()
         self._closed = threading.Event()
@@ -166,6 +168,13 @@ class Tracker:
         """A file of the whole search (a figure, a table), read when it is sent."""
         self._append("artifact", path=str(path.absolute()))
 
+    def live(self, text: str) -> None:
+        """What the search does now, as the tag `titrate.live` of its run: sent when all records were, or never.
+
+        Only the newest counts: one that was not sent when the next one comes is forgotten, and an outage leaves none.
+        """
+        self._live.append(text)
+
     def flush(self, *, timeout: float = 60.0) -> bool:
         """Waits until MLflow has all that was said so far, so that it can be read: at most `timeout` seconds.
 
@@ -201,6 +210,7 @@ class Tracker:
         while not self._closed.is_set():
             try:
                 if not self._spool.wait():
+                    self._send_live()
                     if self._finishing.is_set():
                         return
                     continue
@@ -216,6 +226,16 @@ class Tracker:
                     log.warning("MLflow at %s takes records again", redacted(self._writer.uri))
                 delay = 0.0
                 self._spool.sent(mark)
+                self._send_live()
+
+    def _send_live(self) -> None:
+        """Sends the newest snapshot of a search that was begun; what fails is forgotten, since a newer one comes."""
+        if not self._live or not self._study:
+            return
+        try:
+            self._writer.live(self._study, self._live.pop())
+        except Exception as error:  # noqa: BLE001 (as in _send; the next record finds out whether it is an outage)
+            log.debug("MLflow at %s: %s; a snapshot is lost", redacted(self._writer.uri), brief(error))
 
 
 def _texts(values: Mapping[str, Any]) -> dict[str, str]:

@@ -457,6 +457,40 @@ def test_what_an_outage_left_at_the_end_is_sent_by_the_next_process(results: Pat
     assert not (results / "spool.jsonl").exists()
 
 
+def live_tag(uri: str) -> str | None:
+    tag: str | None = parent(uri).data.tags.get("titrate.live")
+    return tag
+
+
+def test_the_newest_snapshot_is_a_tag_of_the_search_and_never_in_the_spool(results: Path) -> None:
+    tracker = connected(results)
+    tracker.live("before there is a run")
+    begin(tracker)
+    assert tracker.flush()
+    for k in range(50):
+        tracker.live(f"snapshot {k}")
+    assert "snapshot" not in (results / "spool.jsonl").read_text()
+    assert tracker.finish("finished")
+    assert live_tag(default_uri(results)) == "snapshot 49"
+
+
+def test_an_outage_leaves_the_newest_snapshot_alone_and_every_record(results: Path) -> None:
+    tracker = connected(results)
+    begin(tracker)
+    assert tracker.flush()
+    with sqlite3.connect(results / "mlflow.db", isolation_level=None) as database:
+        database.execute("begin exclusive")
+        log_trial(tracker, TUNED, 0, 7, [0.4])
+        for k in range(50):
+            tracker.live(f"snapshot {k}")
+        assert not tracker.flush(timeout=0.5)
+        assert "snapshot" not in (results / "spool.jsonl").read_text()
+        database.execute("rollback")
+    assert tracker.finish("finished")
+    assert live_tag(default_uri(results)) == "snapshot 49"
+    assert history(default_uri(results), children(default_uri(results))[TUNED.key, 0], "val/miou")[0][1] == 0.4
+
+
 def test_after_flush_mlflow_has_all_that_was_said_and_the_search_goes_on(results: Path) -> None:
     tracker = connected(results)
     begin(tracker)
