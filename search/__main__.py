@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -55,7 +55,7 @@ def status(
     """Say what a search is doing, from any terminal, also on another machine that reaches its MLflow."""
     from search.status import show
 
-    with _one_line():
+    with _one_line(), suppress(KeyboardInterrupt):  # who stops watching stops nothing else
         show(name, results, tracking, console, as_json=as_json, watch=watch)
 
 

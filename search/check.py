@@ -74,8 +74,8 @@ def _steps(p: Preflight) -> Rows:
         rows.append(("", f"and {len(p.shared) - SHARED_SHOWN} more stages"))
     if stored := p.steps_shared - p.ahead.steps:
         rows.append(("already stored", f"{stored:,} of these steps, by this machine's versions and device"))
-    to_train = f"{p.ahead.steps:,}"
-    if p.ahead.assumes:
+    to_train = f"{p.ahead.steps:,}" if p.ahead.steps else "nothing"
+    if p.ahead.assumes and p.ahead.steps:
         to_train += f" if every recipe ran to its end; about {p.ahead.steps_expected:,.0f} with {p.ahead.assumes}"
     return [*rows, ("to train", to_train)]
 

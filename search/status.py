@@ -84,23 +84,20 @@ def show(search: str, results: Path, tracking: str | None, console: Console, *, 
     if not watch:
         console.print(_drawn(status, console))
         return
-    try:
-        if console.is_terminal:
-            with Live(_drawn(status, console), console=console, auto_refresh=False) as live:
-                while not status.over:
-                    time.sleep(_pause(status))
-                    status = read(search, results, tracking)
-                    live.update(_drawn(status, console), refresh=True)
+    if console.is_terminal:
+        with Live(_drawn(status, console), console=console, auto_refresh=False) as live:
+            while not status.over:
+                time.sleep(_pause(status))
+                status = read(search, results, tracking)
+                live.update(_drawn(status, console), refresh=True)
+        return
+    while True:
+        line = f"{status.sentence()}; {plain_line(status.look, status.metric)}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if status.over:
             return
-        while True:
-            line = f"{status.sentence()}; {plain_line(status.look, status.metric)}"
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-            if status.over:
-                return
-            time.sleep(WATCH_MLFLOW_S)
-            status = read(search, results, tracking)
-    except KeyboardInterrupt:
-        return  # whoever watches stops watching; the search goes on
+        time.sleep(WATCH_MLFLOW_S)
+        status = read(search, results, tracking)
 
 
 def read(search: str, results: Path, tracking: str | None = None) -> Status:

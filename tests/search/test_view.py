@@ -20,8 +20,8 @@ def drawn(now: Look, width: int = 140, height: int = 50, *, terminal: bool = Tru
 def test_a_search_in_full_swing() -> None:
     recipe = RECIPES[0]
     assert drawn(look()) == [
-        "12 of 48 recipes done (1 failed, 4 pruned), 5 running, 5 left behind at a rung; trials: 3 queued, 2 waiting for"
-        " a stage",
+        "12 of 48 recipes done (1 failed, 4 pruned), 5 running, 5 left behind at a rung;"
+        " trials: 3 queued, 2 waiting for a stage",
         "slot  stage          step  seed  idle  recipe",
         f"1     mixed      101/2000  1       3%  {RECIPES[1]}",
         f"2     real_only  102/2000  0       3%  {RECIPES[2]}",
@@ -71,7 +71,9 @@ def test_what_is_absent_is_not_shown() -> None:
         "0     real_only     7",
     ]
     assert head_line({"runs": {"finished": 3, "failed": 1}}) == "runs in MLflow: 3 finished, 1 failed"
-    assert head_line({"summary": {"ended": 0, "recipes": 4}, "note": "slots start"}) == "0 of 4 recipes done [slots start]"
+    assert (
+        head_line({"summary": {"ended": 0, "recipes": 4}, "note": "slots start"}) == "0 of 4 recipes done [slots start]"
+    )
 
 
 def test_slots_that_were_left_out_are_counted() -> None:
