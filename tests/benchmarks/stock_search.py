@@ -28,6 +28,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from search.config import SearchConfig
 from search.problem import open_problem
+from search.space import SpaceConfig
 from tests.benchmarks.comparison import Record
 from trainables.problem import Problem
 
@@ -111,6 +112,18 @@ def _function(config: dict[str, Any]) -> None:
     train(config, ray.tune.report)
 
 
+@dataclass(frozen=True)
+class _Space:
+    """The define-by-run space of OptunaSearch, which pickles it: a trial's config, from a trial that suggests."""
+
+    space: SpaceConfig
+    work: Work
+    storage: str
+
+    def __call__(self, trial: Any) -> dict[str, Any]:
+        return {"recipe": self.space.suggest(trial).params(), "work": self.work, "storage": self.storage}
+
+
 class _Reports(ray.tune.Callback):
     """Every report of every trial, as the driver hears of it."""
 
@@ -146,10 +159,7 @@ def stock_search(config: SearchConfig, shape: Literal["nested", "function"], fac
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # `group`, since Optuna 2.8
         sampler = optuna.samplers.TPESampler(seed=config.seed, multivariate=True, group=True, constant_liar=True)
     with tempfile.TemporaryDirectory(prefix="stock-") as storage:
-
-        def space(trial: Any) -> dict[str, Any]:
-            return {"recipe": config.space.suggest(trial).params(), "work": work, "storage": storage}
-
+        space = _Space(config.space, work, storage)
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(trainable, resources),
             tune_config=ray.tune.TuneConfig(

@@ -142,23 +142,24 @@ class UntrainedPool:
 
     def __init__(self, count: int, _slots: Any, _job: Any, dispatcher: Any, *_: Any) -> None:
         self.errors: list[BaseException] = []
-        self._count = count
-        self._dispatcher = dispatcher
-        self._running: Any = None
         actor: Any = ray.remote(_Slots)
         self._actor = actor.options(num_cpus=0).remote()
+        self._count = count
+        self._thread = threading.Thread(target=self._run, args=(dispatcher,), name="slots", daemon=True)
+
+    def _run(self, dispatcher: Any) -> None:
+        ray.get(self._actor.run.remote(self._count, dispatcher))
 
     def start(self) -> None:
-        self._running = self._actor.run.remote(self._count, self._dispatcher)
+        self._thread.start()
 
     @property
     def alive(self) -> int:
-        return self._count if ray.wait([self._running], timeout=0)[1] else 0
+        return self._count if self._thread.is_alive() else 0
 
     def join(self, timeout_s: float) -> bool:
-        done = bool(ray.wait([self._running], timeout=timeout_s)[0])
-        ray.kill(self._actor)
-        return done
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
 
 @dataclass
