@@ -177,6 +177,7 @@ class Board:
                 "recipe": str(entry.job.ticket.recipe) if entry else None,
                 "replicate": entry.job.ticket.replicate if entry else None,
                 "leg": _leg_name(entry.job, state.stage) if entry else None,
+                "target": _target(entry.job, state.stage) if entry and state.stage else None,
             }
             if state.stage is not None:
                 training[state.stage] = state.step
@@ -230,8 +231,12 @@ def end_of(job: Job, stage: str) -> int:
     return next(leg.steps for leg in job.path if leg.stage.key == stage)
 
 
+def _target(job: Job, stage: str) -> int:
+    return end_of(job, stage.removeprefix(job.namespace))
+
+
 def _leg_name(job: Job, stage: str | None) -> str:
-    """What a stage of a job's path is: "pretrain of 800", or, of a task with phases, "finetune phase 1 of 400"."""
+    """What a stage of a job's path is: "pretrain", or, of a task with phases, "finetune phase 1"."""
     if stage is None:
         return "evaluation"
     schedule = job.ticket.recipe.schedule
@@ -239,4 +244,4 @@ def _leg_name(job: Job, stage: str | None) -> str:
     phases = len(job.path) - len(before)
     names = before + [f"{schedule} phase {k + 1}" if phases > 1 else schedule for k in range(phases)]
     legs = zip(names, job.path, strict=True)
-    return next(f"{name} of {leg.steps}" for name, leg in legs if name_of(job, leg.stage.key) == stage)
+    return next(name for name, leg in legs if name_of(job, leg.stage.key) == stage)

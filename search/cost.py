@@ -58,6 +58,15 @@ class Costs:
         self._stores: dict[str, tuple[Store, set[str]]] = {}  # by namespace, with the stages that it had at first
         self._listed: dict[str, tuple[frozenset[int], int]] = {}  # steps, and what `_reached` was when they were listed
 
+    @property
+    def exact(self) -> bool:
+        """Whether the store can be listed."""
+        return self._store_of is not None
+
+    def open(self, store_of: "Callable[[str], Store]") -> None:
+        """The same as `store_of`, later: a search's division is known when its first slot is ready."""
+        self._store_of = store_of
+
     def path(self, recipe: Recipe, replicate: int = 0) -> Path:
         """`path_of`, once for each recipe and replicate."""
         key = (recipe.key, replicate)

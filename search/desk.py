@@ -63,6 +63,11 @@ class Desk:
         """Ends the heartbeat: this process will be no slot any more."""
         self._left.set()
 
+    def ready(self, division: str) -> None:
+        """The trainer is made; its checkpoints are in this division of the store."""
+        if self.ranks.first:
+            self._say("ready", division)
+
     def take(self) -> Job | str:
         """A job, "wait" or "close"; "close" too where the search ended without this slot, which waited for a node."""
         job: Any = None

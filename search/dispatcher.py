@@ -29,6 +29,7 @@ class Dispatcher:
         self._board = Board(problem, _now, share=share, max_failures=max_failures)
         self._takers: dict[int, asyncio.Future[Job | str]] = {}  # slots that wait for work, first come first
         self._errors: dict[int, str] = {}  # slots that ended because they could not work
+        self._division = ""  # of the store, as the slots' processes compute it
         self._closing = False
 
     # -- trials ------------------------------------------------------------------------------------------------
@@ -64,6 +65,11 @@ class Dispatcher:
         self._board.stop(job)
 
     # -- slots -------------------------------------------------------------------------------------------------
+
+    async def ready(self, slot: int, incarnation: str, division: str) -> None:
+        """The slot can work; its checkpoints are in this division of the store."""
+        self._hear(slot, incarnation)
+        self._division = division
 
     async def beat(self, slot: int, incarnation: str) -> None:
         """The slot's process lives."""
@@ -179,9 +185,10 @@ class Dispatcher:
         slots     by number: its process, job, recipe, replicate, leg and step, seconds with a job (`busy_s`), the
                   share without since its first (`idle`), and whether it is silent
         spent_s   seconds that slots had jobs, over all slots; errors: by slot, why it ended
+        division  of the store; "" before a slot is ready
         """
         self._look()
-        return self._board.snapshot() | {"errors": dict(self._errors)}
+        return self._board.snapshot() | {"errors": dict(self._errors), "division": self._division}
 
     # -- inside ------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from ray import tune
 from rich.console import Console
 
 from search.config import SearchConfig
+from search.cost import Costs
 from search.dispatcher import Dispatcher
 from search.job import Ticket
+from search.keeper import Keeper
 from search.ledger import Ledger
 from search.pool import SlotPool, nodes, slot_count
 from search.problem import Opened
@@ -22,10 +25,12 @@ from search.publisher import Publisher
 from search.sampler import LedgerSearcher
 from search.scheduler import EndWhen, LedgerScheduler
 from search.slots import SlotJob
+from search.spending import Spending
 from search.tracking import Tracker
 from search.trial import RecipeTrial
-from search.view import Look, View
-from trainables.path import path_of, steps_alone
+from search.view import Look, StageLook, Stages, View
+from search.watch import Watch
+from trainables.path import steps_alone
 
 SLOT_CLOSE_S = 60.0  # how long slots may take to write their last checkpoint
 HEAD = {"node:__internal_head__": 0.0001}  # driver-side actors stay on the head and hold nothing that a slot needs
@@ -39,6 +44,7 @@ class Engine:
     """A search that runs: Ray is up, and the ledger says what is to be done. Use once.
 
     folder  RESULTS/NAME; Ray keeps its own bookkeeping in it while the search runs
+    owner   of the search on the store, to other searches: the identity of its study
     """
 
     def __init__(
@@ -46,19 +52,22 @@ class Engine:
         config: SearchConfig,
         opened: Opened,
         ledger: Ledger,
+        costs: Costs,
+        spending: Spending,
         tracker: Tracker,
         folder: Path,
         *,
+        owner: str,
         share: bool,
     ) -> None:
         count = slot_count(config.slots, nodes())
         self._config = config
-        self._metric = config.objective.metric
-        self._publisher = Publisher(self._look, folder, tracker, search=config.name, metric=self._metric)
-        self._problem = opened.problem
-        self._bound = count + max(1, count // 2)  # trials that are out: every slot busy, and a few queued
+        self._ledger = ledger
+        self._costs = costs
+        self._spending = spending
         self._interrupted = threading.Event()
         self._began = time.monotonic()
+        self._ended_before = ledger.summary()["ended"]
         self.steps_alone = 0
         self._dispatcher_name = f"titrate-{config.name}-{uuid.uuid4().hex[:8]}"
         options: dict[str, Any] = {
@@ -72,11 +81,14 @@ class Engine:
             opened.problem, share=share, max_failures=config.slots.max_failures
         )
         store = config.store.uri or str(folder.parent / "store")
-        job = SlotJob(config.task, opened.packs, opened.backgrounds, store, config.slots.threads, config.slots.loaders)
+        what = config.slots
+        job = SlotJob(config.task, opened.packs, opened.backgrounds, store, owner, what.threads, what.loaders)
         self._storage = folder / "ray"
         self._slots = SlotPool(count, config.slots, job, self._dispatcher, str(self._storage), config.name)
-        self._ledger = ledger
-        self._ended_before = self._ledger.summary()["ended"]
+        self._watch = Watch(self._dispatcher, self._slots, ledger, costs, spending, store)
+        self._publisher = Publisher(self._look, folder, tracker, search=config.name, metric=config.objective.metric)
+        size = int(config.store.max_gb * 1e9) if config.store.max_gb else None
+        self._keeper = Keeper(store, owner, self._needed, size)
 
     @property
     def interrupted(self) -> bool:
@@ -90,9 +102,10 @@ class Engine:
         """Starts slots and trials, waits for the end, and returns how many steps were trained."""
         self._slots.start()
         try:
-            with View(self._look, console, self._metric), self._publisher:
+            with self._keeper, self._watch, self._publisher, View(self._look, console, self._config.objective.metric):
                 self._tune()
-            last: dict[str, Any] = ray.get(self._dispatcher.snapshot.remote())
+            last = self._watch.look()
+            self._spending.save()
             complete = self._ledger.complete
             dead = not complete and not self.interrupted and self._slots.alive == 0
         finally:
@@ -113,11 +126,13 @@ class Engine:
 
     def _tune(self) -> None:
         """Ray Tune, to the end of the search."""
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(self._bound)  # Tune's default for a searcher is 1 at a time
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = (
+            "1000"  # the ledger's tickets are the bound, and not Tune's 1 at a time
+        )
         tuner = tune.Tuner(
             tune.with_resources(RecipeTrial, tune.PlacementGroupFactory([HEAD])),
             tune_config=tune.TuneConfig(
-                search_alg=LedgerSearcher(self._ledger, self._dispatcher_name, bound=lambda: self._bound),
+                search_alg=LedgerSearcher(self._ledger, self._dispatcher_name, bound=self._watch.limit),
                 scheduler=LedgerScheduler(self._ledger, self._dispatcher, self._steps_alone),
                 num_samples=-1,
                 reuse_actors=True,
@@ -132,34 +147,57 @@ class Engine:
         tuner.fit()
 
     def _steps_alone(self, ticket: Ticket, rung: int) -> int:
-        """The steps of a ticket's path to a rung of its last stage; of all tickets together they are counted once."""
-        steps = steps_alone([path_of(ticket.recipe, self._problem, ticket.replicate)]) - self._problem.steps + rung
+        """The steps of a ticket's path to a rung of its last stage. Over all tickets they are counted once."""
+        path = self._costs.path(ticket.recipe, ticket.replicate)
+        steps = steps_alone([path]) - path[-1].steps + rung
         self.steps_alone += rung - ticket.after if ticket.after else steps
         return steps
 
+    def _needed(self) -> set[str]:
+        """The stages of all recipes that may still be trained."""
+        live = self._ledger.live()
+        return {leg.stage.key for recipe, replicate in live for leg in self._costs.path(recipe, replicate)}
+
     def _look(self) -> Look:
-        """What the live view shows, as plain values."""
-        counts = self._ledger.summary()
-        shot: dict[str, Any] = ray.get(self._dispatcher.snapshot.remote())
-        ended = counts["ended"] - self._ended_before
+        """What there is to see of the search."""
+        summary: Any = self._ledger.summary()
+        shot = self._watch.shot or self._watch.look()
+        ended = summary["ended"] - self._ended_before
         passed = time.monotonic() - self._began
-        left = passed / ended * (counts["recipes"] - counts["ended"]) if ended else None
         note = "" if shot["slots"] else "slots are starting"
         if shot["errors"]:
             note = f"{len(shot['errors'])} slots ended: {next(iter(shot['errors'].values()))}"
         if self.interrupted:
             note = "stopping: running trials are checkpointed"
         return {
-            "summary": {
-                "recipes": counts["recipes"],
-                "ended": counts["ended"],
-                "failed": counts["failed"],
-                "running": counts["running"],
-                "best": [(*counts["best"], self._config.budget.seeds)] if counts["best"] else [],
-            },
+            "summary": summary,
             "slots": shot["slots"],
             "queued": shot["queued"],
-            "cost": {"steps_trained": shot["steps_trained"], "steps_alone": self.steps_alone},
-            "left_s": left,
+            "waiting": len(shot["waiting"]),
+            "stages": _stages(shot),
+            "cost": {
+                "steps_trained": shot["steps_trained"],
+                "steps_alone": self.steps_alone,
+                "hours": self._spending.hours,
+                "budget_hours": self._config.budget.hours,
+            },
+            "left_s": passed / ended * (summary["recipes"] - summary["ended"]) if ended else None,
             "note": note,
         }
+
+
+def _stages(shot: dict[str, Any]) -> Stages:
+    """The tree as a snapshot of the dispatcher has it: counts, and the stages in training with the jobs that wait."""
+    waits = Counter(shot["waiting"].values())
+    busy = [slot for slot in shot["slots"].values() if slot["stage"] is not None]
+    now: list[StageLook] = [
+        {"leg": slot["leg"], "step": slot["step"], "target": slot["target"], "waits": waits[slot["stage"]]}
+        for slot in busy
+    ]
+    states = shot["stages"]
+    return {
+        "trained": len(states["trained"].keys() - states["training"].keys()),
+        "training": len(states["training"]),
+        "waiting": len(states["waiting"].keys() - states["training"].keys()),
+        "now": sorted(now, key=lambda stage: -stage["waits"]),
+    }

@@ -50,7 +50,8 @@ class Ledger:
 
     datasets  the packs that a recipe reads
     cost      training steps that a recipe would add to what is trained: the cheaper of equally promising ones is tried
-    afford    whether what is left of the budget has room for a ticket; what it refuses once is never begun
+    affords   whether what is left of the budget has room for a ticket beside those that are out; once it has none
+              for a new recipe, none is asked any more
     """
 
     def __init__(
@@ -62,13 +63,13 @@ class Ledger:
         *,
         datasets: Callable[[Recipe], list[DatasetFact]],
         cost: Callable[[Recipe], float] = lambda recipe: 0.0,
-        afford: Callable[[Ticket], bool] = lambda ticket: True,
+        affords: Callable[[Ticket, list[Ticket]], bool] = lambda ticket, out: True,
     ) -> None:
         self._config = config
         self._problem = problem
         self._recorder = recorder
         self._datasets = datasets
-        self._afford = afford
+        self._affords = affords
         self._metric, self._against = config.objective.metric, config.objective.against
         self._sign = 1.0 if config.objective.mode == "max" else -1.0
         self._replicates = config.budget.seeds
@@ -153,7 +154,7 @@ class Ledger:
             self._closed = True
             return
         params = tuple(proposal.recipe.params().items())
-        if not self._afford(Ticket(len(self._seen), 0, self._attempt, params)):
+        if not self._has_room(Ticket(len(self._seen), 0, self._attempt, params)):
             self._closed = True
             return
         entry = self._entry(self._writer.begin(proposal), proposal.recipe)
@@ -169,9 +170,8 @@ class Ledger:
 
     def _begin(self, entry: Entry, replicates: int) -> None:
         """Issues further replicates of a recipe, from the start."""
-        params = tuple(entry.recipe.params().items())
         for replicate in range(entry.issued, entry.issued + replicates):
-            self._tickets.append(Ticket(entry.number, replicate, self._attempt, params))
+            self._tickets.append(self._ticket(entry, replicate))
         entry.issued += replicates
 
     def _acceptable(self, recipe: Recipe) -> bool:
@@ -304,8 +304,15 @@ class Ledger:
             return
         for number in self._ladder.going_on(level):
             entry = self._open.get(number)
-            if entry is not None and entry.goes_to == level and entry.waiting:
+            if entry is not None and entry.goes_to == level and entry.waiting and self._has_room(entry):
                 self._raise(entry)
+
+    def _has_room(self, what: Entry | Ticket) -> bool:
+        ticket = what if isinstance(what, Ticket) else self._ticket(what, 0)
+        return self._affords(ticket, [*self._out.values(), *self._tickets])
+
+    def _ticket(self, entry: Entry, replicate: int, after: int = 0) -> Ticket:
+        return Ticket(entry.number, replicate, self._attempt, tuple(entry.recipe.params().items()), after)
 
     def _raise(self, entry: Entry) -> None:
         entry.goes_to += 1
@@ -314,10 +321,9 @@ class Ledger:
 
     def _go_on(self, entry: Entry) -> None:
         """Issues the replicates that wait at a rung again, but for one that is still out and goes on as it is."""
-        params = tuple(entry.recipe.params().items())
         for replicate in sorted(entry.waiting, reverse=True):
             if (entry.number, replicate) not in self._out:
-                self._tickets.appendleft(Ticket(entry.number, replicate, self._attempt, params, after=entry.reached))
+                self._tickets.appendleft(self._ticket(entry, replicate, entry.reached))
         entry.waiting.clear()
 
     def _last_resort(self) -> None:
@@ -351,8 +357,7 @@ class Ledger:
         ]
         if able:
             best = max(able, key=lambda e: (-e.issued, self._sign * (e.final() or 0.0), -e.number))
-            ticket = Ticket(best.number, best.issued, self._attempt, tuple(best.recipe.params().items()))
-            if self._afford(ticket):
+            if self._has_room(self._ticket(best, best.issued)):
                 self._begin(best, 1)
 
     def _rivals(self, number: int) -> list[int]:
@@ -382,6 +387,13 @@ class Ledger:
 
     def _show(self, entry: Entry) -> None:
         self._seen[entry.number] = entry.seen(self._against)
+
+    def live(self) -> list[tuple[Recipe, int]]:
+        """(recipe, replicate) of all that may still be trained."""
+        with self._lock:
+            return [
+                (e.recipe, r) for e in self._open.values() for r in range(self._replicates if e.finished else e.issued)
+            ]
 
     # -- the view ----------------------------------------------------------------------------------------------
 

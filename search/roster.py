@@ -61,6 +61,7 @@ class SlotState:
         return {
             "process": self.incarnation,
             "job": self.job,
+            "stage": self.stage,
             "step": self.step,
             "idle": self.idle(now),
             "busy_s": self.busy(now),

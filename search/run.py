@@ -17,8 +17,10 @@ from analysis import Conclusion, conclude
 from datasets.uri import redacted
 from search.cluster import connect
 from search.config import SearchConfig
+from search.cost import Costs
 from search.ledger import Ledger
 from search.problem import open_problem
+from search.spending import Spending
 from search.study import identity, num_recipes, open_study
 from search.tracking import State, Tracker, default_uri
 
@@ -72,12 +74,23 @@ def run(
                 f"{config.name}.yaml",
                 opened.facts,
             )
-            ledger = Ledger(study, config, opened.problem, tracker, datasets=opened.facts_of)
+            costs = Costs(opened.problem, share=share)
+            spending = Spending(config, study, costs)
+            ledger = Ledger(
+                study,
+                config,
+                opened.problem,
+                tracker,
+                datasets=opened.facts_of,
+                cost=costs.marginal,
+                affords=spending.affords,
+            )
             if not ledger.complete:
                 with _ray(address):
                     from search.engine import Engine  # imports Ray, which reads its environment when it is imported
 
-                    engine = Engine(config, opened, ledger, tracker, folder, share=share)
+                    owner = identity(study)
+                    engine = Engine(config, opened, ledger, costs, spending, tracker, folder, owner=owner, share=share)
                     with _signals(engine.interrupt):
                         steps_trained = engine.run(console)
                     steps_alone = engine.steps_alone

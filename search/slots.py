@@ -21,6 +21,7 @@ class SlotJob:
     packs: dict[str, tuple[tuple[str, str], ...]]  # Opened.packs: (place, digest) of each set's
     backgrounds: dict[str, tuple[tuple[str, str], ...]]  # Opened.backgrounds
     store: str
+    owner: str  # of its leases: all slots of a search are one
     threads: int
     loaders: int
 
@@ -39,11 +40,14 @@ def slot_loop(config: dict[str, Any]) -> None:
 
 
 def _work(desk: Desk, what: SlotJob) -> None:
+    from trainables.numerics import division
+
     try:
         trainer = desk.trainer = make_trainer(what, desk.ranks.world_size)
     except Exception as error:  # noqa: BLE001  (Train would start it again and again, and say nothing)
         desk.lost(error)
         return
+    desk.ready(division(trainer.device, world_size=desk.ranks.world_size))
     while True:
         job = desk.take()
         if job == "close":
@@ -95,4 +99,5 @@ def make_trainer(what: SlotJob, world_size: int) -> Any:
         device=device,
         scenes=scenes,
         num_workers=what.loaders,
+        owner=what.owner,
     )

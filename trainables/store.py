@@ -57,7 +57,7 @@ class Store:
 
     def stages(self) -> set[str]:
         """The keys of the stages that have something stored."""
-        found = self.filesystem.get_file_info(fs.FileSelector(self.root, allow_not_found=True))
+        found = self.objects.filesystem.get_file_info(fs.FileSelector(self.root, allow_not_found=True))
         return {info.base_name for info in found if info.type == fs.FileType.Directory}
 
     def steps(self, stage: str) -> dict[int, str]:

@@ -103,6 +103,7 @@ class _Untrained:
     """A trainer without a network: every rung is measured as soon as it is asked for."""
 
     steps_trained = 0
+    device = SimpleNamespace(type="cpu")
 
     def train(self, path: Any, rungs: tuple[int, ...], **_: Any) -> Iterator[Any]:
         before = self.steps_trained

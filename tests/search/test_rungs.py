@@ -200,7 +200,7 @@ def test_constraints_are_told_and_no_infeasible_recipe_is_the_best(toy_packs: Pa
 
 
 def test_a_budget_that_is_spent_begins_nothing_more(toy_packs: Path, tmp_path: Path) -> None:
-    search = Search(toy_packs, tmp_path, changes(), miou, afford=lambda ticket: ticket.number < 9)
+    search = Search(toy_packs, tmp_path, changes(), miou, affords=lambda ticket, out: ticket.number < 9)
     search.run(random.Random(0))
     assert len(search.study.trials) == 9
     assert search.ledger.summary()["recipes"] == 9

@@ -19,7 +19,7 @@ def test_a_slot_refuses_a_pack_that_was_replaced_after_the_driver_read_it(
     monkeypatch.setenv("TITRATE_PACK_CACHE", str(tmp_path / "driver"))
     shutil.copytree(toy_packs, tmp_path / "packs")
     opened = open_problem(load(toy_search(f"{scheme}{tmp_path}/packs", tmp_path)))
-    job = SlotJob(SPEC, opened.packs, opened.backgrounds, str(tmp_path / "store"), threads=1, loaders=0)
+    job = SlotJob(SPEC, opened.packs, opened.backgrounds, str(tmp_path / "store"), "me", threads=1, loaders=0)
     trainer = make_trainer(job, 1)
     assert {"val": trainer.val.digest, "test/same": trainer.tests["same"].digest}.items() <= opened.digests.items()
 

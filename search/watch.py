@@ -1,0 +1,80 @@
+"""The watch: a thread of the driver that asks the dispatcher how things are, for all who want to know."""
+
+import logging
+import threading
+import time
+from typing import Any
+
+import ray
+
+from search.cost import Costs
+from search.ledger import Ledger
+from search.pool import SlotPool
+from search.spending import Spending
+
+log = logging.getLogger(__name__)
+
+DEMAND_EVERY_S = 0.2
+LOOK_EVERY_S = 1.0
+
+
+class Watch:
+    """Keeps costs and spending up to date, and says how many tickets may be out. Use as a context manager.
+
+    shot  the newest Dispatcher.snapshot(); empty before the first
+    """
+
+    def __init__(
+        self, dispatcher: Any, slots: SlotPool, ledger: Ledger, costs: Costs, spending: Spending, store: str
+    ) -> None:
+        self.shot: dict[str, Any] = {}
+        self._dispatcher = dispatcher
+        self._slots = slots
+        self._ledger = ledger
+        self._costs = costs
+        self._spending = spending
+        self._store = store
+        self._demand = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def limit(self) -> int:
+        """How many tickets may be out: one for each slot and half as many that wait and, where slots find nothing to do
+        in those (all may need one trunk, which another slot trains), up to twice as many again."""
+        slots = max(self._slots.alive, 1)
+        usual = slots + max(1, slots // 2)
+        return min(max(usual, self._ledger.out + self._demand), usual + 2 * slots)
+
+    def look(self) -> dict[str, Any]:
+        """Asks now; the snapshot."""
+        shot: dict[str, Any] = ray.get(self._dispatcher.snapshot.remote())
+        self._costs.update(shot["progress"])
+        if shot["division"] and not self._costs.exact:
+            self._costs.open(self._store_of(shot["division"]))
+        self._spending.update(shot["spent_s"], shot["steps_trained"])
+        self.shot = shot
+        return shot
+
+    def _store_of(self, division: str) -> Any:
+        from trainables.store import Store  # torch, which takes a while
+
+        return lambda namespace: Store(self._store, f"{division}/{namespace}".rstrip("/"))
+
+    def _run(self) -> None:
+        looked = 0.0
+        while not self._ended.wait(DEMAND_EVERY_S):
+            try:
+                self._demand = ray.get(self._dispatcher.demand.remote())
+                if time.monotonic() - looked > LOOK_EVERY_S:
+                    self.look()
+                    looked = time.monotonic()
+            except Exception:  # the dispatcher may just be restarted; whoever needs an answer asks again
+                log.debug("the dispatcher did not answer", exc_info=True)
