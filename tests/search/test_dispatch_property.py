@@ -39,6 +39,7 @@ class Plan:
     diverging: list[int]  # picks: training the stage fails
     poisonous: list[int]  # picks: training the stage kills the slot
     stored: list[int]  # picks: what an earlier search left, of which the dispatcher knows nothing
+    losses: list[tuple[float, int]]  # when, picks: the store loses all checkpoints of a stage
 
 
 times = st.floats(0, 60)
@@ -59,6 +60,7 @@ plans = st.builds(
     diverging=st.lists(picks, max_size=1),
     poisonous=st.lists(picks, max_size=1),
     stored=st.lists(picks, max_size=3),
+    losses=st.lists(st.tuples(times, picks), max_size=3),
 )
 
 
@@ -101,6 +103,7 @@ class World:
     def __post_init__(self) -> None:
         stages = sorted({(leg.stage.key, leg.steps) for job in self.jobs for leg in job.path})
         pick = [stages[n % len(stages)] for n in range(1001)]
+        self.losses = [(when, pick[n][0]) for when, n in self.plan.losses]
         self.diverging = {pick[n][0] for n in self.plan.diverging}
         self.poisonous = {pick[n][0] for n in self.plan.poisonous}
         for n in self.plan.stored:
@@ -269,6 +272,10 @@ class World:
                 inside.update({process: False for process in inside if process.slot == slot})
             await asyncio.sleep(0.05)
 
+    async def lose(self, at: float, stage: str) -> None:
+        await asyncio.sleep(at)
+        self.store.pop(stage, None)
+
     # -- trials ------------------------------------------------------------------------------------------------
 
     async def recipe(self, ticket: Ticket) -> tuple[list[int], str]:
@@ -303,6 +310,7 @@ class World:
         slots = [asyncio.create_task(self.slot(n)) for n in range(plan.slots)]
         luck = [asyncio.create_task(self.kill(*one)) for one in plan.kills]
         luck += [asyncio.create_task(self.silence(*one)) for one in plan.silences]
+        luck += [asyncio.create_task(self.lose(*one)) for one in self.losses]
         ends = asyncio.gather(*(self.recipe(ticket) for ticket in tickets))
         await asyncio.wait([ends, *slots], return_when=asyncio.FIRST_COMPLETED)
         for slot in slots:
