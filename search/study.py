@@ -3,7 +3,6 @@
 import copy
 import json
 import logging
-import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from optuna.samplers import RandomSampler
 from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from search.budget import ObjectiveConfig
 from search.config import ConfigError, SearchConfig
@@ -47,7 +46,7 @@ def open_study(config: SearchConfig, digests: dict[str, str], folder: Path, *, s
         study.set_user_attr("search", json.dumps(now))
         study.set_user_attr("share", share)
     elif json.loads(study.user_attrs["search"]) != now:
-        study = _rewritten(study, storage, config, now, folder / "study.db")
+        study = _rewritten(study, storage, config, now)
     study.sampler = RandomSampler(seed=config.seed)  # never asked
     return study
 
@@ -141,28 +140,27 @@ def _changed(old: dict[str, Any], now: dict[str, Any], asked: list[FrozenTrial])
     return sorted(changed)
 
 
-def _rewritten(
-    study: optuna.Study, storage: RDBStorage, config: SearchConfig, now: dict[str, Any], path: Path
-) -> optuna.Study:
+def _rewritten(study: optuna.Study, storage: RDBStorage, config: SearchConfig, now: dict[str, Any]) -> optuna.Study:
     """The study with the sources that may be chosen now, in place of the old one: to Optuna the values of a categorical
-    parameter are fixed for a study."""
+    parameter are fixed for a study. It is written beside the old one and takes its name in one transaction."""
     values = {f"{domain}_source": config.space.sources(domain) for domain in DOMAINS}
     domains = {name: CategoricalDistribution(choices) for name, choices in values.items() if choices is not None}
-    fresh = path.with_suffix(".db.new")
-    fresh.unlink(missing_ok=True)
-    fresh_storage = RDBStorage(f"sqlite:///{fresh.resolve()}")
-    written = optuna.create_study(storage=fresh_storage, study_name=study.study_name, directions=study.directions)
+    fresh, old = f"{study.study_name} (new)", f"{study.study_name} (old)"
+    for left in {fresh, old} & set(optuna.get_all_study_names(storage)):
+        optuna.delete_study(study_name=left, storage=storage)  # of a rewriting that was interrupted
+    written = optuna.create_study(storage=storage, study_name=fresh, directions=study.directions)
     for name, value in (study.user_attrs | {"search": json.dumps(now)}).items():
         written.set_user_attr(name, value)
     for asked in asked_trials(study):
         trial = copy.deepcopy(asked)
         trial.distributions = {name: domains.get(name, known) for name, known in trial.distributions.items()}
         written.add_trial(trial)
-    for one in (fresh_storage, storage):  # the last connection to close empties the log beside the database
-        one.remove_session()
-        one.engine.dispose()
-    os.replace(fresh, path)
-    return optuna.load_study(storage=open_storage(path), study_name=study.study_name)
+    rename = text("update studies set study_name = :to where study_name = :name")
+    with storage.engine.begin() as connection:
+        connection.execute(rename, {"name": study.study_name, "to": old})
+        connection.execute(rename, {"name": fresh, "to": study.study_name})
+    optuna.delete_study(study_name=old, storage=storage)
+    return optuna.load_study(storage=storage, study_name=study.study_name)
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

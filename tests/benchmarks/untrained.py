@@ -68,10 +68,10 @@ def dispatch(num_jobs: int, num_slots: int, *, pause_s: float = 0.0) -> tuple[fl
                 assert isinstance(outcome, Measured), outcome
 
     async def slot(number: int) -> None:
-        trained = 0
+        trained, me = 0, (number, f"slot {number}")
         while True:
             asked = time.perf_counter()
-            job = await dispatcher.take(number, f"slot {number}", 2.0)
+            job = await dispatcher.take(*me, 2.0)
             if not isinstance(job, Job):
                 if job == "close":
                     return
@@ -80,9 +80,9 @@ def dispatch(num_jobs: int, num_slots: int, *, pause_s: float = 0.0) -> tuple[fl
             for rung in job.rungs:
                 await asyncio.sleep(pause_s)
                 trained += 1
-                await dispatcher.progress(number, job.id, job.path[-1].stage.key, rung, trained)
+                await dispatcher.progress(*me, job.id, job.path[-1].stage.key, rung, trained)
                 measured = Measured(rung, {"val/nme": 1 / rung}, rung, 0, rung == job.rungs[-1])
-                await dispatcher.report(number, job.id, measured, trained)
+                await dispatcher.report(*me, job.id, measured, trained)
 
     async def all_jobs() -> float:
         slots = [asyncio.create_task(slot(number)) for number in range(num_slots)]

@@ -217,9 +217,9 @@ def test_a_late_word_about_an_ended_job_changes_nothing(make: Any) -> None:
         await d.submit(two)
         job = await d.take(0, "a", 0)
         await d.report(0, "a", one.id, measured(6, final=True), 0)
-        other = await d.take(0, "a", 0)
+        await d.take(0, "a", 0)
         assert await d.progress(0, "a", one.id, job.path[0].stage.key, 6, 0) is False
-        assert (await d.snapshot())["slots"][0]["leg"] == f"mixed of {other.path[0].steps}"
+        assert (await d.snapshot())["slots"][0]["leg"] == "mixed"
 
     play(scene())
 
@@ -227,9 +227,9 @@ def test_a_late_word_about_an_ended_job_changes_nothing(make: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "phased", "says"),
     [
-        ("finetune", False, ["pretrain of 4", "finetune of 6"]),
-        ("finetune", True, ["pretrain of 4", "finetune phase 1 of 9", "finetune phase 2 of 6"]),
-        ("mixed", True, ["mixed phase 1 of 9", "mixed phase 2 of 6"]),
+        ("finetune", False, ["pretrain", "finetune"]),
+        ("finetune", True, ["pretrain", "finetune phase 1", "finetune phase 2"]),
+        ("mixed", True, ["mixed phase 1", "mixed phase 2"]),
     ],
 )
 def test_the_live_view_names_every_stage_of_a_path(toy_packs: Path, name: str, phased: bool, says: list[str]) -> None:

@@ -17,8 +17,10 @@ from datasets.classes import FACE_CLASSES
 from search.__main__ import app
 from search.config import ConfigError, SearchConfig, load
 from search.problem import Opened, open_problem
+from search.proposer import Proposer
 from search.run import Result, run
 from search.study import asked_trials, num_recipes, open_study
+from search.study_writer import StudyWriter
 from tests.conftest import toy_face
 from tests.toy import RUNGS, toy_search, toy_trainer
 from trainables.numerics import set_deterministic
@@ -205,13 +207,21 @@ def begin(packs: Path, folder: Path, tell: int, replace: dict[str, str] | None =
     config = load(file(packs, folder, replace))
     study = open_study(config, open_problem(config).digests, folder / "toy", share=True)
     for value in range(tell):
-        trial = study.ask()
-        config.space.suggest(trial)
+        trial = ask(study, config)
         trial.set_user_attr("value", value)
         trial.report(value / 2, 3)
         study.tell(trial, value)
-    config.space.suggest(study.ask())
+    ask(study, config)
     return study
+
+
+def ask(study: optuna.Study, config: SearchConfig) -> optuna.trial.Trial:
+    """The next recipe of a search, as its ledger asks for it."""
+    known = asked_trials(study)
+    keys = {config.space.recipe(trial.params).key for trial in known}
+    proposal = Proposer(config, accept=lambda recipe: recipe.key not in keys, cost=lambda recipe: 0.0).propose(known)
+    assert proposal is not None
+    return optuna.trial.Trial(study, StudyWriter(study, ()).begin(proposal)._trial_id)
 
 
 def again(config: SearchConfig, opened: Opened, folder: Path) -> optuna.Study:
@@ -245,9 +255,7 @@ def test_a_source_may_be_added_and_old_trials_stay(packs: Path, tmp_path: Path, 
             assert config.space.suggest(running).params() == frozen.params
             study.tell(running, 0.0)
     while len(asked_trials(study)) < num_recipes(config):
-        trial = study.ask()
-        config.space.suggest(trial)
-        study.tell(trial, 0.5)
+        study.tell(ask(study, config), 0.5)
     recipes = [Recipe.from_params(trial.params).key for trial in study.trials]
     if sampler == "grid":
         assert sorted(recipes) == sorted(recipe.key for recipe in config.space.enumerate())
