@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from search.config import SearchConfig, load
+from tests.benchmarks.comparison import SLOTS
 
 SIZE = 48  # pixels; with the network below a training step of 8 images takes some 25 ms of one CPU thread
 RENDERS, PHOTOGRAPHS, JUDGES = 1000, 80, 40  # faces in the synthetic pack, in the real one and in `val`
 FACTOR = 3  # of successive halving, on all sides; rungs are a ninth, a third and the whole of a stage
-SLOTS = 2
 
 COMMON = f"""
 task: {{kind: landmarks, points: 51, stacks: 1, width: 0.125, depth: 2, resolution: {SIZE}, decoding: refined}}

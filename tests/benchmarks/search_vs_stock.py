@@ -47,7 +47,8 @@ def measured(problem: str, side: str, seed: int, data: dict[str, Any], given: ar
     import torch  # noqa: F401  (the driver's own imports are on no side)
 
     from search.cluster import connect
-    from tests.benchmarks.problems import FACTOR, PROBLEMS, SLOTS
+    from tests.benchmarks.comparison import SLOTS
+    from tests.benchmarks.problems import FACTOR, PROBLEMS
 
     what = PROBLEMS[problem]
     with tempfile.TemporaryDirectory() as folder:

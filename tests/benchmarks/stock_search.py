@@ -9,6 +9,8 @@ by the caller.
 """
 
 import contextlib
+import os
+import signal
 import sys
 import tempfile
 import time
@@ -25,6 +27,7 @@ import ray.tune
 from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
+from ray.util.placement_group import PlacementGroup, PlacementGroupID
 
 from search.config import SearchConfig
 from search.problem import open_problem
@@ -89,7 +92,8 @@ def train(config: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> N
 
 
 def _worker(config: dict[str, Any]) -> None:
-    train(config, ray.train.report)
+    group = ray.util.get_current_placement_group()
+    train(config, lambda metrics: ray.train.report(metrics | {"group": group.id.hex()}))
 
 
 def _driver(config: dict[str, Any]) -> None:
@@ -139,8 +143,32 @@ class _Reports(ray.tune.Callback):
             self.finals.append((result["at"], result["objective"]))
         self.booked.append((result["at"], sum(last["steps"] for last in self.last.values())))
 
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        _clean(self.last.get(trial.trial_id, {}).get("group"))
+
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self.failed += 1
+        _clean(self.last.get(trial.trial_id, {}).get("group"))
+
+
+def _clean(group: str | None) -> None:
+    """What Train's PlacementGroupCleaner does once the controller of a run that Tune ended is dead: the workers' CPUs
+    are given back, and the cleaner ends. It asks the dashboard of `ray[default]` whether the controller is alive, and
+    where that is not installed it would wait forever, with the CPUs of every trial that ASHA stops.
+    """
+    if group is not None:
+        ray.util.remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(group)))
+    actors = ray._private.state.state.actor_table(None).values()
+
+    def places(name: str, address: str) -> dict[tuple[str, int], int]:
+        found = [one for one in actors if one["ActorClassName"] == name and one["State"] == "ALIVE"]
+        return {(one[address]["IPAddress"], one[address]["Port"]): one["Pid"] for one in found}
+
+    controllers = places("TrainController", "Address")
+    for controller, pid in places("PlacementGroupCleaner", "OwnerAddress").items():
+        if controller not in controllers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def stock_search(config: SearchConfig, shape: Literal["nested", "function"], factor: int, concurrent: int) -> Record:
