@@ -107,23 +107,23 @@ class Entry:
         ranked by how far it came and never beside full-length values; one before its first rung is RUNNING.
         """
         value = self.final()
-        state = TrialState.RUNNING
         if value is not None and value == value:
-            state = TrialState.COMPLETE
-        elif self.reported:
-            state = TrialState.PRUNED
-        several = bool(against)
-        seen = create_trial(
+            return self.as_trial(TrialState.COMPLETE, [value, *(self.costs[name] for name in against)], against)
+        return self.as_trial(TrialState.PRUNED if self.reported else TrialState.RUNNING, None, against)
+
+    def as_trial(self, state: TrialState, values: list[float] | None, against: tuple[str, ...]) -> FrozenTrial:
+        """Its trial in a state, with what it reported and how far its constraints are from being kept."""
+        trial = create_trial(
             state=state,
-            values=[value, *(self.costs[name] for name in against)] if state is TrialState.COMPLETE else None,  # type: ignore[list-item]
+            values=values,
             params=self.trial.params,
             distributions=self.trial.distributions,
-            system_attrs=self.trial.system_attrs,
-            intermediate_values={} if several else dict(self.reported),
-            constraints=self.violations() if state is not TrialState.RUNNING else None,
+            system_attrs=dict(self.trial.system_attrs),
+            intermediate_values={} if against else dict(self.reported),
+            constraints=self.violations() if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
         )
-        seen.number = self.number
-        return seen
+        trial.number = self.number
+        return trial
 
 
 def _numbered(trial: FrozenTrial, name: str) -> dict[int, float]:

@@ -250,7 +250,8 @@ class Ledger:
                 return
             entry = self._open[ticket.number]
             entry.finished.add(ticket.replicate)
-            self._writer.seeds(entry)
+            if self._racing:
+                self._writer.seeds(entry)
             self._ended_for_now(ticket, "finished", None, steps_trained, steps_alone)
             self._settle(entry)
 

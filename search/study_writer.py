@@ -5,19 +5,23 @@ import json
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.entry import GOES_TO, RUNGS, SEEDS, Entry
 from search.proposer import Proposal
 
 
 class StudyWriter:
-    """Writes one study, each fact in one transaction. `against`: the costs that are objectives too."""
+    """Writes one study, each fact in one transaction, past what Optuna's own `ask` and `tell` read again each time.
+
+    It is the only writer, so that it knows the number of the next trial. `against`: the costs that are objectives too.
+    """
 
     def __init__(self, study: optuna.Study, against: tuple[str, ...]) -> None:
         self._study = study
         self._storage = study._storage
         self._against = against
+        self._number = self._storage.get_n_trials(study._study_id)
 
     def begin(self, proposal: Proposal) -> FrozenTrial:
         """A new RUNNING trial."""
@@ -28,7 +32,10 @@ class StudyWriter:
             user_attrs={"recipe": proposal.recipe.key},
             system_attrs=proposal.system_attrs,
         )
-        return self._storage.get_trial(self._storage.create_new_trial(self._study._study_id, template_trial=trial))
+        trial._trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=trial)
+        trial.number = self._number
+        self._number += 1
+        return trial
 
     def report(self, entry: Entry, step: int, mean: float) -> None:
         """A rung that every replicate has reached."""
@@ -41,25 +48,29 @@ class StudyWriter:
         self._attr(entry, GOES_TO, entry.goes_to)
 
     def seeds(self, entry: Entry) -> None:
-        """The final values of its replicates so far."""
+        """The final values of its replicates so far, from which a race goes on."""
         self._attr(entry, SEEDS, json.dumps({str(r): value for r, value in entry.seeds.items()}))
 
     def tell(self, entry: Entry) -> FrozenTrial:
-        """The recipe's end."""
+        """The recipe's end. Returns the trial as it ended."""
         if entry.failed:
             self._attr(entry, "error", next(iter(entry.failed.values())).strip().splitlines()[-1])
             self._attr(entry, "failed_replicates", sorted(entry.failed))
-        value, state, values = entry.final(), TrialState.FAIL, None
+        value, values = entry.final(), None
         if value is not None and value == value:
             state, values = TrialState.COMPLETE, [value, *(entry.costs[name] for name in self._against)]
         elif value is None and entry.waiting and entry.reported:
             state = TrialState.PRUNED
-        trial = Trial(self._study, entry.trial._trial_id)
-        if state is not TrialState.FAIL:
-            for name, violation in entry.violations().items():
-                trial.set_constraint(name, violation)
-        self._study.tell(trial, values, state)
-        return self._storage.get_trial(entry.trial._trial_id)
+            last = entry.reported[entry.reached]
+            values = [last] if last == last and not self._against else None  # as Optuna has it
+        else:  # no replicate ended, or the metric is NaN
+            state = TrialState.FAIL
+        ended = entry.as_trial(state, values, self._against)
+        for name, attr in ended.system_attrs.items():
+            if name not in entry.trial.system_attrs:  # how far each constraint is from being kept
+                self._storage.set_trial_system_attr(entry.trial._trial_id, name, attr)
+        self._storage.set_trial_state_values(entry.trial._trial_id, state, values)
+        return ended
 
     def _attr(self, entry: Entry, name: str, value: Any) -> None:
         self._storage.set_trial_user_attr(entry.trial._trial_id, name, value)
