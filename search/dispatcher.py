@@ -171,10 +171,11 @@ class Dispatcher:
         self._look()
         return [n for n, state in self._board.roster.slots.items() if not state.silent and n not in self._errors]
 
-    async def demand(self) -> int:
-        """How many more jobs would find a slot now: slots that asked for work, and nothing could be done."""
+    async def blocked(self) -> int:
+        """While a slot has nothing to do: how many jobs wait for a stage that another trains."""
         slots = self._board.roster.slots
-        return sum(slots[number].asked and slots[number].job is None for number in await self.present())
+        idle = any(slots[number].asked and slots[number].job is None for number in await self.present())
+        return len(self._board.queue.waiting()) if idle else 0
 
     async def snapshot(self) -> dict[str, Any]:
         """What is going on, as plain values.

@@ -126,9 +126,7 @@ class Engine:
 
     def _tune(self) -> None:
         """Ray Tune, to the end of the search."""
-        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = (
-            "1000"  # the ledger's tickets are the bound, and not Tune's 1 at a time
-        )
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "1000"  # not 1 at a time: the watch's limit is the bound
         tuner = tune.Tuner(
             tune.with_resources(RecipeTrial, tune.PlacementGroupFactory([HEAD])),
             tune_config=tune.TuneConfig(

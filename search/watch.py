@@ -14,7 +14,7 @@ from search.spending import Spending
 
 log = logging.getLogger(__name__)
 
-DEMAND_EVERY_S = 0.2
+ASK_EVERY_S = 0.2
 LOOK_EVERY_S = 1.0
 
 
@@ -34,7 +34,7 @@ class Watch:
         self._costs = costs
         self._spending = spending
         self._store = store
-        self._demand = 0
+        self._blocked = 0  # the most so far
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -47,11 +47,13 @@ class Watch:
         self._thread.join()
 
     def limit(self) -> int:
-        """How many tickets may be out: one for each slot and half as many that wait and, where slots find nothing to do
-        in those (all may need one trunk, which another slot trains), up to twice as many again."""
+        """How many tickets may be out: one for each slot, half as many that wait, and as many as were ever found to
+        wait for a stage that another trains while a slot had nothing to do (at most two for each slot).
+
+        It never falls: Tune ends the actor of a trial that no other follows at once, and a new one takes seconds.
+        """
         slots = max(self._slots.alive, 1)
-        usual = slots + max(1, slots // 2)
-        return min(max(usual, self._ledger.out + self._demand), usual + 2 * slots)
+        return slots + max(1, slots // 2) + min(self._blocked, 2 * slots)
 
     def look(self) -> dict[str, Any]:
         """Asks now; the snapshot."""
@@ -70,9 +72,9 @@ class Watch:
 
     def _run(self) -> None:
         looked = 0.0
-        while not self._ended.wait(DEMAND_EVERY_S):
+        while not self._ended.wait(ASK_EVERY_S):
             try:
-                self._demand = ray.get(self._dispatcher.demand.remote())
+                self._blocked = max(self._blocked, ray.get(self._dispatcher.blocked.remote()))
                 if time.monotonic() - looked > LOOK_EVERY_S:
                     self.look()
                     looked = time.monotonic()

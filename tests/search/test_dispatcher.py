@@ -458,10 +458,10 @@ def test_a_stage_that_another_search_trains_is_looked_at_every_two_seconds(make:
         await d.leased(0, "a", one.id, trunk, 60.0, 0)
         assert await d.take(0, "a", 1) == "wait"  # both jobs wait for it
         assert (await d.snapshot())["waiting"] == {one.id: trunk, two.id: trunk}
-        assert await d.demand() == 1
+        assert await d.blocked() == 2
         await d.submit(other)
         assert (await d.take(0, "a", 0)).id == other.id
-        assert await d.demand() == 0
+        assert await d.blocked() == 0
         looks = await d.take(1, "b", 2)
         assert looks.id == one.id
         await d.milestone(1, "b", one.id, trunk, 4)  # the other search is done
@@ -502,7 +502,7 @@ def test_seconds_with_a_job_are_spent_and_the_idle_share_begins_with_the_first(m
         waiting = asyncio.create_task(d.take(0, "a", 100))
         await asyncio.sleep(10)
         await d.beat(0, "a")
-        assert await d.demand() == 1
+        assert await d.blocked() == 0  # nothing waits
         await d.submit(ticket("real"))
         job = await waiting
         await asyncio.sleep(6)
