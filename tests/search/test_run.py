@@ -268,12 +268,12 @@ def test_a_driver_that_is_stopped_or_killed_is_completed_by_the_next_run(
 @pytest.fixture
 def kill_workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Kills the first two worker processes that are seen at work, one after the other; returns their process ids."""
-    from search.engine import Engine
+    from search.watch import Watch
 
     killed: list[int] = []
-    look = Engine._look
+    look = Watch.look
 
-    def watch(self: Engine) -> dict[str, Any]:
+    def watch(self: Watch) -> dict[str, Any]:
         now = look(self)
         busy = [slot["process"] for slot in now["slots"].values() if slot["job"]]
         if busy and len(killed) < 2:
@@ -283,8 +283,9 @@ def kill_workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
                 killed.append(pid)
         return now
 
-    monkeypatch.setattr(Engine, "_look", watch)
-    monkeypatch.setattr("search.view.PLAIN_EVERY_S", 0.2)
+    monkeypatch.setattr(Watch, "look", watch)
+    monkeypatch.setattr("search.watch.ASK_EVERY_S", 0.05)
+    monkeypatch.setattr("search.watch.LOOK_EVERY_S", 0.1)
     return killed
 
 
