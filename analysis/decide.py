@@ -77,12 +77,12 @@ class Decision:
 
 
 def rank(table: Table) -> tuple[Candidate, ...]:
-    """The recipes with a finished replicate: those with most finished replicates first (up to what was asked), then
-    by the mean of the objective, then by age."""
+    """The recipes with a finished replicate that keep to the search's constraints: those with most finished replicates
+    first (up to what was asked), then by the mean of the objective, then by age."""
     candidates = []
     for recipe, rows in table.recipes().items():
         pairs = [(row, value) for row in rows if (value := row.value(table.metric)) is not None]
-        if pairs:
+        if pairs and table.broken([row for row, _ in pairs]) is None:
             done, values = zip(*pairs, strict=True)
             candidates.append(Candidate(recipe, done, values, len(values) >= table.seeds))
     return tuple(
@@ -116,6 +116,9 @@ def decide(table: Table) -> Decision:
     notes = []
     if counts["running"]:
         notes.append(f"{counts['running']} of {len(table.rows)} trials still run: this is preliminary")
+    broken = [name for rows in table.recipes().values() if (name := table.broken(rows)) is not None]
+    if broken:
+        notes.append(f"{len(broken)} recipes do not keep to {', '.join(sorted(set(broken)))} and are not considered")
     if not candidates:
         return Decision((), (), _nothing(table, counts), tuple(notes))
     winner = candidates[0]

@@ -4,6 +4,7 @@ Everything that `analysis` says is computed from this table, and each row names 
 figure can be traced. `search/tracking.py` writes what is read here.
 """
 
+import json
 import logging
 import math
 import os
@@ -42,16 +43,27 @@ class Row:
         value = self.metrics.get(metric) if self.status == "finished" else None
         return value if value is not None and math.isfinite(value) else None
 
+    def cost(self, name: str) -> float | None:
+        """What a constraint of this name is about: a metric, a number of images, or `steps`."""
+        if name.startswith("val/"):
+            return self.value(name)
+        known: int | None = self.steps_alone if name == "steps" else getattr(self, name)
+        return known
+
 
 @dataclass(frozen=True)
 class Table:
-    """A search: its objective, how many seeds were asked of each recipe, and its rows by recipe number and seed."""
+    """A search: its objective, how many seeds were asked of each recipe, and its rows by recipe number and seed.
+
+    constraints  what costs and metrics must keep to: {"num_real_labels": {"max": 500}}
+    """
 
     search: str
     metric: str
     mode: Mode
     seeds: int
     rows: tuple[Row, ...] = field(repr=False)
+    constraints: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def sign(self) -> int:
@@ -64,6 +76,15 @@ class Table:
         for row in self.rows:
             groups.setdefault(row.recipe, []).append(row)
         return {recipe: tuple(rows) for recipe, rows in groups.items()}
+
+    def broken(self, rows: Sequence[Row]) -> str | None:
+        """The first constraint that a recipe does not keep to, by the means of its finished rows; None if it keeps all
+        that were measured."""
+        for name, bound in self.constraints.items():
+            values = [value for row in rows if (value := row.cost(name)) is not None]
+            if values and not bound.get("min", -math.inf) <= mean(values) <= bound.get("max", math.inf):
+                return name
+        return None
 
     @property
     def varied(self) -> tuple[DomainName, ...]:
@@ -125,7 +146,8 @@ def load(search: str, *, tracking_uri: str | None = None, experiment: str | None
             unique.setdefault((row.recipe.key, row.seed), row)
     rows = tuple(sorted(unique.values(), key=lambda row: (row.number, row.recipe.key, row.seed)))
     seeds = int(tags.get("titrate.seeds") or params.get("seeds") or 0) or len({row.seed for row in rows})
-    return Table(search, tags["titrate.metric"], tags["titrate.mode"], seeds, rows)
+    constraints = json.loads(tags.get("titrate.constraints", "{}"))
+    return Table(search, tags["titrate.metric"], tags["titrate.mode"], seeds, rows, constraints)
 
 
 def _search(client: Any, experiment_id: str, query: str) -> Iterator[Any]:

@@ -88,7 +88,7 @@ class Ledger:
         self._known: set[str] = set()  # keys of all recipes of the study
         self._wanted = num_recipes(config)
         self._closed = False  # nothing new is asked: the space or the budget is exhausted
-        self._standing = Standing(self._sign)
+        self._standing = Standing(self._sign, self._against)
         for trial in study.get_trials(deepcopy=False):
             self._take_up(trial)
         for level in range(self._levels - 1):
@@ -198,7 +198,7 @@ class Ledger:
             self._seen[trial.number] = trial
             self._standing.ended(trial.state)
             if trial.state is TrialState.COMPLETE and all(v <= 0 for v in trial.constraints.values()):
-                self._standing.place(trial.values[0], entry.recipe, max(1, len(entry.told_seeds)))
+                self._standing.place(trial.values[0], entry, max(1, len(entry.told_seeds)))
             return
         self._open[entry.number] = entry
         if self._racing and entry.told_seeds:
@@ -384,7 +384,7 @@ class Ledger:
         self._seen[entry.number] = trial
         self._standing.ended(trial.state)
         if trial.state is TrialState.COMPLETE and entry.feasible:
-            self._standing.place(trial.values[0], entry.recipe, len(entry.finished))
+            self._standing.place(trial.values[0], entry, len(entry.finished))
 
     def _show(self, entry: Entry) -> None:
         self._seen[entry.number] = entry.seen(self._against)
@@ -408,5 +408,6 @@ class Ledger:
                 "left": sum(bool(entry.waiting) for entry in self._open.values()),
                 "running": len({number for number, _ in self._out}),
                 "replicates_out": len(self._out),
-                "best": self._standing.best(self._open.values()),
+                "objectives": [self._metric, *self._against] if self._against else [],
+                **self._standing.shown(self._open.values()),
             }

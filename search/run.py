@@ -1,6 +1,7 @@
 """run: brings a search to completion. Run it again after a crash or with more trials: it does only what is missing."""
 
 import fcntl
+import json
 import os
 import signal
 import threading
@@ -129,12 +130,16 @@ def _params(config: SearchConfig) -> dict[str, Any]:
 
 def _tags(config: SearchConfig) -> dict[str, Any]:
     """What `analysis` needs to know of a search, and what may change between two runs of it."""
-    return {
+    tags = {
         "titrate.metric": config.objective.metric,
         "titrate.mode": config.objective.mode,
         "titrate.seeds": config.budget.seeds,
         "titrate.trials": num_recipes(config),
     }
+    if config.constraints:
+        bounds = {name: bound.model_dump(exclude_none=True) for name, bound in config.constraints.items()}
+        tags["titrate.constraints"] = json.dumps(bounds)
+    return tags
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """decide: means over seeds choose, pairs over seeds compare, and what cannot be said is said. Truths by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -185,6 +186,16 @@ def test_a_stopped_trial_counts_for_nothing_however_good_its_low_fidelity_score(
     stopped = Row("s", mixed(1.0), 0, 9, "stopped", 250, {"val/miou": 0.99})
     (candidate,) = rank(Table("faces", "val/miou", "max", 3, (*rows, stopped)))
     assert candidate.recipe == real(1.0)
+
+
+def test_what_breaks_a_constraint_is_not_recommended_and_that_is_said() -> None:
+    free = table({real(1.0): [0.9, 0.9, 0.9], real(0.5): [0.7, 0.7, 0.7], real(0.25): [0.5, 0.5, 0.5]})
+    few = replace(free, constraints={"num_real_labels": {"max": 60}, "val/miou": {"min": 0.6}})
+    decision = decide(few)
+    assert [candidate.recipe for candidate in decision.candidates] == [real(0.5)]
+    assert "2 recipes do not keep to num_real_labels, val/miou and are not considered" in decision.notes
+    assert decide(free).winner is not None
+    assert decide(replace(free, constraints={"val/miou": {"max": 0.1}})).winner is None
 
 
 def test_the_winners_test_scores_are_reported_and_do_not_choose() -> None:

@@ -186,6 +186,10 @@ def test_several_objectives_prune_by_rank_and_end_with_all_values(toy_packs: Pat
         labels = search.problem.counts(recipe)["num_real_labels"]
         assert trial.values == [miou(trial.number, 0, 6), labels]
     assert {trial.state for trial in search.study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    front = search.ledger.summary()["pareto"]
+    assert [list(values) for values, _, _ in front] == sorted(
+        (t.values for t in search.study.best_trials), reverse=True
+    )
 
 
 def test_constraints_are_told_and_no_infeasible_recipe_is_the_best(toy_packs: Path, tmp_path: Path) -> None:
