@@ -16,7 +16,7 @@ from trainables.problem import Problem
 
 
 @dataclass
-class Entry:
+class JobState:
     """A job and what became of it. `listeners` wait for its next outcome."""
 
     job: Job
@@ -53,7 +53,7 @@ class Board:
     """See the module. `clock` gives seconds; a stage's name is its job's namespace and its key."""
 
     def __init__(self, problem: Problem, clock: Callable[[], float], *, share: bool, max_failures: int) -> None:
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, JobState] = {}
         self.queue = Queue()
         self.roster = Roster()
         self._problem = problem
@@ -68,7 +68,7 @@ class Board:
         """Queues a job; the same ticket again changes nothing."""
         if ticket.id not in self.entries:
             job = Job.of(ticket, self._problem, share=self._share)
-            entry = self.entries[ticket.id] = Entry(job, order=len(self.entries))
+            entry = self.entries[ticket.id] = JobState(job, order=len(self.entries))
             if ticket.after:
                 self.queue.store(name_of(job, job.path[-1].stage.key), ticket.after)
             self.queue.add(job, entry.reached, entry.order)

@@ -50,7 +50,9 @@ class Bounds(Frozen):
         return self
 
     def violation(self, value: float) -> float:
-        """How far a value lies outside; 0 or less inside."""
+        """How far a value lies outside; 0 or less inside. NaN of NaN."""
+        if value != value:
+            return value
         below = self.min - value if self.min is not None else -float("inf")
         above = value - self.max if self.max is not None else -float("inf")
         return max(below, above)
@@ -64,7 +66,7 @@ class BudgetConfig(Frozen):
     rungs   its steps at which it is evaluated, ending at `steps`; the default is there alone
     seeds   replicates of each recipe
     racing  begin each recipe with one seed, and give the others to contenders alone
-    hours   accelerator-hours: nothing is begun that does not fit into what is left of them
+    hours   accelerator-hours: no recipe, rung or further seed is begun that does not fit into what is left of them
     """
 
     trials: int | None = Field(default=None, ge=1)
@@ -96,7 +98,7 @@ class PrunerConfig(Frozen):
     kind     asha (asynchronous successive halving), hyperband (several of it, each sparing its recipes for longer),
              median, or none
     factor   asha and hyperband: one of so many goes on
-    startup  median: values at a rung before it judges
+    startup  median: values at a rung before it judges; until then all go on
     """
 
     kind: Literal["none", "asha", "hyperband", "median"] = "asha"

@@ -4,10 +4,12 @@ A recipe by itself takes the steps of all its stages. What it takes here is less
 checkpoint that the store has of it, and where a later stage has one, the earlier stages are not needed at all.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from datasets.uri import reason
 from search.config import SlotsConfig
 from trainables.path import Leg, Path, path_of, rungs_of
 from trainables.problem import Problem
@@ -15,6 +17,8 @@ from trainables.recipe import Recipe
 
 if TYPE_CHECKING:
     from trainables.store import Store
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,9 @@ class Costs:
         store, stages = self._stores[namespace]
         steps, at = self._listed.get(name, (frozenset(), 0))
         if (name not in self._listed and leg.stage.key in stages) or any(at < step <= reached for step in kept):
-            steps = frozenset(store.steps(leg.stage.key))
+            try:
+                steps = frozenset(store.steps(leg.stage.key))
+            except OSError as error:  # an outage: what was known before stands
+                log.warning("the store could not be listed, costs may be out of date: %s", reason(error))
             self._listed[name] = steps, reached
         return steps

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from math import inf, isnan
 from statistics import fmean
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -9,9 +10,9 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from search.budget import Bounds
 from trainables.recipe import Recipe
 
-# User attributes of its trial: the rung that it may go to, its final values by seed, and, where Optuna takes no
-# intermediate values, those.
-GOES_TO, SEEDS, RUNGS = "goes_to", "seeds", "rungs"
+# User attributes of its trial: the rung that it may go to, its final values by seed, the metrics that constraints are
+# about, and, where Optuna takes no intermediate values, those.
+GOES_TO, SEEDS, MEASURED, RUNGS = "goes_to", "seeds", "measured", "rungs"
 
 
 class Entry:
@@ -49,6 +50,9 @@ class Entry:
         self.goes_to: int = trial.user_attrs.get(GOES_TO, 0)
         self.reported: dict[int, float] = dict(trial.intermediate_values) or _numbered(trial, RUNGS)
         self.told_seeds: dict[int, float] = _numbered(trial, SEEDS)  # final values when the run before ended
+        self._told: dict[str, float] = json.loads(trial.user_attrs.get(MEASURED, "{}"))
+        if self.reported:  # the pruner may have been another one in the run before
+            self.goes_to = max(self.goes_to, rungs.index(self.reached))
 
     @property
     def reached(self) -> int:
@@ -76,6 +80,10 @@ class Entry:
         self.values = {replicate: {self.rungs[-1]: value} for replicate, value in self.told_seeds.items()}
         self.failed = {r: "failed in a run before" for r in range(self.issued) if r not in self.finished}
 
+    def forget_seeds(self) -> None:
+        """Begins anew, as if nothing had finished."""
+        self.issued, self.finished, self.values, self.failed = 0, set(), {}, {}
+
     def mean(self, step: int) -> float | None:
         """The mean at a step over the replicates that count, once all of them have it."""
         values = [self.values.get(replicate, {}).get(step) for replicate in self.counted]
@@ -85,16 +93,19 @@ class Entry:
         """The mean over its finished replicates."""
         return fmean(self.seeds.values()) if self.finished else None
 
-    def violations(self) -> dict[str, float]:
-        """How far each constraint is from being kept, 0 or less where it is; of metrics by their newest means."""
+    def measured(self) -> dict[str, float]:
+        """The means of the metrics that constraints are about, the newest of each replicate."""
         found = {}
-        for name, bounds in self._constraints.items():
-            measured = [m[name] for r, m in self._metrics.items() if r not in self.failed and name in m]
-            if name in self.costs:
-                found[name] = bounds.violation(self.costs[name])
-            elif measured and fmean(measured) == fmean(measured):
-                found[name] = bounds.violation(fmean(measured))
-        return found
+        for name in self._constraints:
+            values = [m[name] for r, m in self._metrics.items() if r not in self.failed and name in m]
+            if values:
+                found[name] = fmean(values)
+        return self._told | found
+
+    def violations(self) -> dict[str, float]:
+        """How far each constraint is from being kept, 0 or less where it is, and infinitely where it is NaN."""
+        known = {**self.measured(), **self.costs}
+        return {name: _or_inf(b.violation(known[name])) for name, b in self._constraints.items() if name in known}
 
     @property
     def feasible(self) -> bool:
@@ -124,6 +135,10 @@ class Entry:
         )
         trial.number = self.number
         return trial
+
+
+def _or_inf(violation: float) -> float:
+    return inf if isnan(violation) else violation
 
 
 def _numbered(trial: FrozenTrial, name: str) -> dict[int, float]:

@@ -6,8 +6,9 @@ those that should go on it is issued again from that rung. What is still left be
 PRUNED. The ledger is rebuilt at start from the study: recipes that were RUNNING are taken up where they were.
 """
 
+import math
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ from search.config import SearchConfig
 from search.entry import Entry
 from search.job import Ticket
 from search.ladder import Ladder
-from search.proposer import Proposer
+from search.proposer import Proposal, Proposer
 from search.race import contenders
 from search.standing import Standing
 from search.study import num_recipes
@@ -27,6 +28,8 @@ from search.tracking import DatasetFact, Status
 from trainables.path import path_of, rungs_of
 from trainables.problem import Problem
 from trainables.recipe import Recipe
+
+LOST_MOST = 3  # how often a trial's actor may die
 
 
 class Recorder(Protocol):
@@ -50,8 +53,7 @@ class Ledger:
 
     datasets  the packs that a recipe reads
     cost      training steps that a recipe would add to what is trained: the cheaper of equally promising ones is tried
-    affords   whether what is left of the budget has room for a ticket beside those that are out; once it has none
-              for a new recipe, none is asked any more
+    affords   whether what is left of the budget has room for tickets beside those that are out; None: not known yet
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Ledger:
         *,
         datasets: Callable[[Recipe], list[DatasetFact]],
         cost: Callable[[Recipe], float] = lambda recipe: 0.0,
-        affords: Callable[[Ticket, list[Ticket]], bool] = lambda ticket, out: True,
+        affords: Callable[[list[Ticket], list[Ticket]], bool | None] = lambda tickets, out: True,
     ) -> None:
         self._config = config
         self._problem = problem
@@ -82,12 +84,18 @@ class Ledger:
         study.set_user_attr("attempts", self._attempt + 1)
         self._lock = threading.RLock()
         self._open: dict[int, Entry] = {}  # recipes that have not ended
+        self._finalists: dict[int, Entry] = {}  # recipes with a value at the last rung, whether they have ended or not
         self._tickets: deque[Ticket] = deque()
         self._out: dict[tuple[int, int], Ticket] = {}
         self._seen: dict[int, FrozenTrial] = {}  # every trial as the sampler should see it
         self._known: set[str] = set()  # keys of all recipes of the study
         self._wanted = num_recipes(config)
-        self._closed = False  # nothing new is asked: the space or the budget is exhausted
+        self._budget = [self._wanted, config.budget.hours]
+        # Nothing new is asked: the space or the budget is exhausted, in this run or one before with the same budget.
+        self._closed = self._writer.closed_at == self._budget
+        self._held: Proposal | None = None  # a recipe that there was no room for when it was proposed
+        self._raced: set[tuple[int, int]] | None = None  # the seeds that were there when nobody was found to need more
+        self._lost: Counter[tuple[int, int]] = Counter()
         self._standing = Standing(self._sign, self._against)
         for trial in study.get_trials(deepcopy=False):
             self._take_up(trial)
@@ -116,11 +124,6 @@ class Ledger:
             return ticket
 
     @property
-    def out(self) -> int:
-        """Tickets that are out."""
-        return len(self._out)
-
-    @property
     def exhausted(self) -> bool:
         """Whether everything that the search will try has been issued."""
         with self._lock:
@@ -139,7 +142,10 @@ class Ledger:
 
     def _refill(self) -> None:
         """Issues what is next, if anything is."""
-        if self._may_ask():
+        if self._config.budget.hours is not None:  # what there was no room for may fit by now
+            for level in range(self._levels - 1):
+                self._promote(level)
+        if not self._tickets and self._may_ask():
             self._ask()
         if not self._tickets and not self._may_ask() and self._racing:
             self._race()
@@ -149,18 +155,35 @@ class Ledger:
                 self._conclude()
 
     def _ask(self) -> None:
-        proposal = self._proposer.propose(list(self._seen.values()))
+        """Begins a new recipe, if there is one and room for it. Beside those that are out there may be none yet."""
+        proposal = self._held or self._proposer.propose(list(self._seen.values()))
         if proposal is None:
-            self._closed = True
+            self._close()
             return
         params = tuple(proposal.recipe.params().items())
-        if not self._has_room(Ticket(len(self._seen), 0, self._attempt, params)):
-            self._closed = True
-            return
-        entry = self._entry(self._writer.begin(proposal), proposal.recipe)
-        self._open[entry.number] = entry
-        self._show(entry)
-        self._begin(entry, 1 if self._racing else self._replicates)
+        tickets = [Ticket(len(self._seen), r, self._attempt, params) for r in range(self._at_first)]
+        room = self._affords(tickets, self._pending)
+        self._held = None if room else proposal
+        if room:
+            entry = self._entry(self._writer.begin(proposal), proposal.recipe)
+            self._open[entry.number] = entry
+            self._show(entry)
+            self._begin(entry, self._at_first)
+        elif room is False and not self._out:
+            self._close()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._writer.closed(self._budget)
+
+    @property
+    def _at_first(self) -> int:
+        """The seeds that a recipe begins with."""
+        return 1 if self._racing else self._replicates
+
+    @property
+    def _pending(self) -> list[Ticket]:
+        return [*self._out.values(), *self._tickets]
 
     def _entry(self, trial: FrozenTrial, recipe: Recipe) -> Entry:
         path = path_of(recipe, self._problem, 0)
@@ -193,7 +216,10 @@ class Ledger:
         entry = self._entry(trial, self._config.space.recipe(trial.params))
         for level, step in enumerate(entry.rungs):
             if step in entry.reported:
-                self._ladder.reach(entry, level)
+                self._reach(entry, level)
+        if entry.told_seeds:
+            entry.take_seeds()
+            self._finalists[entry.number] = entry
         if trial.state is not TrialState.RUNNING:
             self._seen[trial.number] = trial
             self._standing.ended(trial.state)
@@ -202,15 +228,18 @@ class Ledger:
             return
         self._open[entry.number] = entry
         if self._racing and entry.told_seeds:
-            entry.take_seeds()
-        elif self._ladder.active and entry.reported:  # it goes on from its last rung, or waits there
-            entry.issued = 1 if self._racing else self._replicates
+            self._settle(entry)
+        elif self._ladder.active and entry.reported and entry.reached < entry.rungs[-1]:
+            # It goes on from its last rung, or waits there.
+            entry.issued = self._at_first
             entry.waiting = set(range(entry.issued))
             if entry.goes_to > entry.rungs.index(entry.reached):
                 self._go_on(entry)
         else:
-            self._begin(entry, 1 if self._racing else self._replicates)
-        self._show(entry)
+            entry.forget_seeds()  # the store has them: they are measured again for nothing
+            self._begin(entry, self._at_first)
+        if entry.number in self._open:
+            self._show(entry)
 
     # -- the scheduler -----------------------------------------------------------------------------------------
 
@@ -241,7 +270,7 @@ class Ledger:
         """A replicate stopped at a rung, as `measured` said."""
         with self._lock:
             if self._out.pop((ticket.number, ticket.replicate), None) is not None:
-                self._ended_for_now(ticket, "stopped", None, steps_trained, steps_alone)
+                self._ended_for_now(ticket, "stopped", steps_trained, steps_alone)
 
     def finished(self, ticket: Ticket, steps_trained: int, steps_alone: int) -> None:
         """A replicate reached its last rung."""
@@ -250,10 +279,22 @@ class Ledger:
                 return
             entry = self._open[ticket.number]
             entry.finished.add(ticket.replicate)
+            self._finalists[entry.number] = entry
             if self._racing:
                 self._writer.seeds(entry)
-            self._ended_for_now(ticket, "finished", None, steps_trained, steps_alone)
+            self._ended_for_now(ticket, "finished", steps_trained, steps_alone)
             self._settle(entry)
+
+    def lost(self, ticket: Ticket) -> bool:
+        """A trial's actor died, and its job did not fail: the ticket is issued again. False after too many times."""
+        with self._lock:
+            key = (ticket.number, ticket.replicate)
+            if self._out.get(key) == ticket:
+                self._lost[key] += 1
+                if self._lost[key] > LOST_MOST:
+                    return False
+                self._tickets.appendleft(self._out.pop(key))
+            return ticket in self._tickets  # else it has ended
 
     def failed(self, ticket: Ticket, traceback: str) -> None:
         """A replicate failed; the recipe fails when all of its replicates did."""
@@ -266,14 +307,12 @@ class Ledger:
             self._report(entry)
             self._settle(entry)
 
-    def _ended_for_now(
-        self, ticket: Ticket, status: Status, traceback: str | None, steps_trained: int, steps_alone: int
-    ) -> None:
+    def _ended_for_now(self, ticket: Ticket, status: Status, steps_trained: int, steps_alone: int) -> None:
         entry = self._open[ticket.number]
         trained = entry.steps_trained.get(ticket.replicate, 0) + steps_trained
         entry.steps_trained[ticket.replicate] = trained
         facts = {"steps_trained": trained, "steps_alone": steps_alone}
-        self._recorder.trial_ended(entry.recipe.key, ticket.replicate, status, traceback=traceback, facts=facts)
+        self._recorder.trial_ended(entry.recipe.key, ticket.replicate, status, traceback=None, facts=facts)
 
     def _settle(self, entry: Entry) -> None:
         """Ends a recipe of which nothing more will come; lets one go on that waited for a replicate which failed."""
@@ -295,9 +334,14 @@ class Ledger:
             if self._racing and entry.finished and len(entry.counted) > 1:
                 continue  # the rungs of a recipe in a race are those of its first seed
             entry.reported[step] = mean
-            self._ladder.reach(entry, level)
+            self._reach(entry, level)
             self._writer.report(entry, step, mean)
             self._show(entry)
+
+    def _reach(self, entry: Entry, level: int) -> None:
+        """A recipe without rungs of its own (it is measured at its end alone) is compared with nobody at rungs."""
+        if len(entry.rungs) == self._levels:
+            self._ladder.reach(entry, level)
 
     def _promote(self, level: int) -> None:
         """Lets every recipe go on that waits at a rung and is among those that should."""
@@ -308,9 +352,9 @@ class Ledger:
             if entry is not None and entry.goes_to == level and entry.waiting and self._has_room(entry):
                 self._raise(entry)
 
-    def _has_room(self, what: Entry | Ticket) -> bool:
-        ticket = what if isinstance(what, Ticket) else self._ticket(what, 0)
-        return self._affords(ticket, [*self._out.values(), *self._tickets])
+    def _has_room(self, entry: Entry) -> bool:
+        """Whether the replicates of a recipe that wait at a rung may go on."""
+        return bool(self._affords([self._ticket(entry, r) for r in sorted(entry.waiting)], self._pending))
 
     def _ticket(self, entry: Entry, replicate: int, after: int = 0) -> Ticket:
         return Ticket(entry.number, replicate, self._attempt, tuple(entry.recipe.params().items()), after)
@@ -342,33 +386,26 @@ class Ledger:
 
     def _race(self) -> None:
         """Gives one more seed to the best contender that has fewer than all."""
-        values = {
-            number: {r: self._sign * value for r, value in entry.seeds.items()}
-            for number, entry in self._open.items()
-            if entry.finished
-        }
-        if not values:
+        there = {(number, r) for number, entry in self._finalists.items() for r in {*entry.finished, *entry.failed}}
+        if there == self._raced:
             return
-        alive = contenders(values, self._rivals)
-        able = [
-            self._open[number]
-            for number in alive
-            if self._open[number].issued < self._replicates
-            and self._open[number].issued == len(self._open[number].finished) + len(self._open[number].failed)
-        ]
-        if able:
-            best = max(able, key=lambda e: (-e.issued, self._sign * (e.final() or 0.0), -e.number))
-            if self._has_room(self._ticket(best, best.issued)):
-                self._begin(best, 1)
+        values = {n: {r: self._sign * v for r, v in e.seeds.items()} for n, e in self._finalists.items()}
+        alive = contenders({n: v for n, v in values.items() if all(map(math.isfinite, v.values()))}, self._may_beat)
+        able = [entry for n in alive if (entry := self._open.get(n)) is not None and self._needs_seed(entry)]
+        for entry in sorted(able, key=lambda e: (e.issued, -self._sign * (e.final() or 0.0), e.number)):
+            if self._affords([self._ticket(entry, entry.issued)], self._pending):
+                self._begin(entry, 1)
+                return
+        self._raced = there
 
-    def _rivals(self, number: int) -> list[int]:
-        """The feasible recipes that cost no more in anything that is to be small."""
-        mine = self._open[number].costs
-        return [
-            other
-            for other, entry in self._open.items()
-            if other != number and entry.feasible and all(entry.costs[name] <= mine[name] for name in self._against)
-        ]
+    def _needs_seed(self, entry: Entry) -> bool:
+        at_rest = entry.issued == len(entry.finished) + len(entry.failed)
+        return at_rest and entry.issued < self._replicates
+
+    def _may_beat(self, number: int, rival: int) -> bool:
+        """A feasible recipe may beat those that cost no less in anything that is to be small."""
+        mine, other = self._finalists[number], self._finalists[rival]
+        return other.feasible and all(other.costs[name] <= mine.costs[name] for name in self._against)
 
     # -- ends --------------------------------------------------------------------------------------------------
 
@@ -407,7 +444,6 @@ class Ledger:
                 **self._standing.counts(),
                 "left": sum(bool(entry.waiting) for entry in self._open.values()),
                 "running": len({number for number, _ in self._out}),
-                "replicates_out": len(self._out),
                 "objectives": [self._metric, *self._against] if self._against else [],
                 **self._standing.shown(self._open.values()),
             }

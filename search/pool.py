@@ -1,5 +1,6 @@
 """The pool: the slots of a search, each a `TorchTrainer.fit` in a thread of the driver. It grows with the cluster."""
 
+import logging
 import threading
 import time
 import uuid
@@ -11,6 +12,8 @@ from ray.train.torch import TorchTrainer
 
 from search.config import Node, SlotsConfig
 from search.slots import SlotJob, slot_loop
+
+log = logging.getLogger(__name__)
 
 WATCH_S = 3.0  # how often the cluster's size is looked at
 
@@ -84,9 +87,12 @@ class SlotPool:
 
     def _watch(self) -> None:
         while not self._closing.wait(WATCH_S):
-            ray.get(self._dispatcher.present.remote())  # so that slots fall silent even where no other is left
-            if self._slots.count == "auto":
-                self._grow(self._slots.fit(nodes()))
+            try:
+                ray.get(self._dispatcher.present.remote())  # so that slots fall silent even where no other is left
+                if self._slots.count == "auto":
+                    self._grow(self._slots.fit(nodes()))
+            except ray.exceptions.RayError as error:  # the dispatcher or Ray's head is just restarted
+                log.warning("the cluster did not say what it has: %s", error)
 
     def _grow(self, count: int) -> None:
         """Starts slots until so many were started. Those that ended are not replaced: they could not work."""

@@ -20,7 +20,7 @@ class Pruner:
     asha       one of `factor` goes on, rounded down: asynchronous successive halving (Li et al., 2020), where the first
                recipe at a rung waits for company
     hyperband  the same in brackets, of Hyperband's sizes, that spare their recipes at the first 0, 1, 2 ... rungs
-    median     those whose best value so far is at least the median over recipes of the mean value so far, once
+    median     those whose best value so far is at least the median over recipes of the mean value so far; all, until
                `startup` are there (Golovin et al., 2017)
     none       all
     """
@@ -28,6 +28,7 @@ class Pruner:
     def __init__(self, config: PrunerConfig, rungs: int) -> None:
         self._config = config
         self._deciding = rungs - 1  # nothing is decided at the last rung
+        self._brackets: dict[int, int] = {}
 
     @property
     def active(self) -> bool:
@@ -53,13 +54,18 @@ class Pruner:
                 return passed
             case "median":
                 if len(curves) < self._config.startup:
-                    return set()
+                    return set(curves)
                 middle = median(fmean(curve) for curve in curves.values())
                 return {number for number, curve in curves.items() if max(curve) >= middle}
 
     def bracket(self, number: int) -> int:
         """At how many rungs hyperband spares a recipe: of B + 1 brackets the one that spares at b rungs has a share of
         factor^s / (s + 1) of the recipes, s = B - b, spread evenly over their numbers."""
+        if number not in self._brackets:
+            self._brackets[number] = self._bracket(number)
+        return self._brackets[number]
+
+    def _bracket(self, number: int) -> int:
         if self._config.kind != "hyperband":
             return 0
         halvings = [self._deciding - bracket for bracket in range(self._deciding + 1)]

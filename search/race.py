@@ -6,7 +6,7 @@ recipes and seeds, and what is left of it beside the effects of its rows and col
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -15,30 +15,37 @@ CONFIDENCE = 0.9  # one-sided: a loser is worse than a rival with this probabili
 Values = Mapping[int, Mapping[int, float]]  # recipe -> replicate -> value, greater being better
 
 
-def contenders(values: Values, rivals: Callable[[int], Iterable[int]]) -> set[int]:
+def contenders(values: Values, beats: Callable[[int, int], bool] | None = None) -> set[int]:
     """The recipes that are not clearly worse than any of their rivals.
 
     While no spread can be told (not two recipes with two seeds) they are the best few, the square root of the number
     of recipes and at least two, by their means.
+
+    beats  whether a recipe (the second) may beat another (the first) at all; None: any may. All values are finite
     """
-    means = {number: float(np.mean(list(seeds.values()))) for number, seeds in values.items() if seeds}
+    numbers = sorted(number for number, seeds in values.items() if seeds)
+    means = {number: float(np.mean(list(values[number].values()))) for number in numbers}
     spread = residual_spread(values)
     if spread is None:
-        best = sorted(means, key=lambda number: (-means[number], number))
+        best = sorted(numbers, key=lambda number: (-means[number], number))
         return set(best[: max(2, math.isqrt(len(best)))])
     from scipy import stats
 
     deviation, freedom = spread
     quantile = float(stats.t.ppf(CONFIDENCE, freedom))
-
-    def loses(number: int, rival: int) -> bool:
-        common = values[number].keys() & values[rival].keys()
-        if not common:
-            return False
-        behind = float(np.mean([values[rival][seed] - values[number][seed] for seed in common]))
-        return behind > quantile * deviation * math.sqrt(2 / len(common))
-
-    return {number for number in means if not any(loses(number, rival) for rival in rivals(number) if rival in means)}
+    seeds = sorted({seed for number in numbers for seed in values[number]})
+    table = np.array([[values[number].get(seed, np.nan) for seed in seeds] for number in numbers])
+    there = ~np.isnan(table)
+    filled = np.where(there, table, 0.0)
+    common = there.astype(float) @ there.T  # [recipe, rival]
+    behind = there @ filled.T - filled @ there.T  # the sum over common seeds of what the rival has more
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loses = behind / common > quantile * deviation * np.sqrt(2 / common)
+    lost: set[int] = set()
+    for k, m in zip(*np.nonzero(loses), strict=True):
+        if numbers[k] not in lost and (beats is None or beats(numbers[k], numbers[m])):
+            lost.add(numbers[k])
+    return set(numbers) - lost
 
 
 def residual_spread(values: Values) -> tuple[float, int] | None:

@@ -42,9 +42,12 @@ class LedgerScheduler(FIFOScheduler):
             self._ledger.left(ticket, *told)
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """The job failed; or the trial's actor died, and a new one takes the ticket, whose job goes on meanwhile."""
         ticket = Ticket(**trial.config["ticket"])
         # Tune tells of the error before it knows the exception; the dispatcher has the slot's own traceback.
         failure: Failed | None = ray.get(self._dispatcher.failure.remote(ticket.id))
+        if failure is None and self._ledger.lost(ticket):
+            return
         self._dispatcher.stop.remote(ticket.id)
         self._ledger.failed(ticket, failure.traceback if failure else "the trial's actor died before its job ended")
 

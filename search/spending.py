@@ -22,30 +22,37 @@ class Spending:
         self._study = study
         self._costs = costs
         before = json.loads(study.user_attrs.get(SPENT, "{}"))
-        self._before = Rates(int(before.get("steps", 0)), float(before.get("busy_s", 0.0)))
-        self._now = self._before
-        self._saved = self._before
+        self._spent = Rates(int(before.get("steps", 0)), float(before.get("busy_s", 0.0)))
+        self._saved = self._spent
+        self._last = Rates(0, 0.0)  # what this run's dispatcher had counted
 
     def update(self, busy_s: float, steps: int) -> None:
-        """Slot-seconds with a job and steps trained, of this run."""
-        self._now = Rates(self._before.steps_trained + steps, self._before.busy_s + busy_s)
-        if self._now.busy_s - self._saved.busy_s > SAVE_EVERY_S:
+        """Slot-seconds with a job and steps trained, as the dispatcher has counted them; one that was restarted begins
+        at 0."""
+        last = self._last if busy_s >= self._last.busy_s else Rates(0, 0.0)
+        trained = self._spent.steps_trained + max(0, steps - last.steps_trained)
+        self._spent = Rates(trained, self._spent.busy_s + busy_s - last.busy_s)
+        self._last = Rates(steps, busy_s)
+        if self._spent.busy_s - self._saved.busy_s > SAVE_EVERY_S:
             self.save()
 
     def save(self) -> None:
-        self._study.set_user_attr(SPENT, json.dumps({"busy_s": self._now.busy_s, "steps": self._now.steps_trained}))
-        self._saved = self._now
+        self._study.set_user_attr(SPENT, json.dumps({"busy_s": self._spent.busy_s, "steps": self._spent.steps_trained}))
+        self._saved = self._spent
 
     @property
     def hours(self) -> float:
         """Accelerator-hours so far."""
-        return accelerator_hours(self._now.busy_s, self._slots)
+        return accelerator_hours(self._spent.busy_s, self._slots)
 
-    def affords(self, ticket: Ticket, out: Iterable[Ticket]) -> bool:
-        """Whether the budget has room for a ticket beside those that are out: for the steps that the store lacks of
-        all of them together, each at what a step took so far. Before anything was trained it has."""
-        if self._budget is None:
+    def affords(self, tickets: Iterable[Ticket], out: Iterable[Ticket]) -> bool | None:
+        """Whether the budget has room for tickets beside those that are out, at what a step took so far: for the steps
+        that the store lacks of all of them together, each taken to its end. Before anything was trained it has; None
+        while the store of what was trained before is not known."""
+        if self._budget is None or not self._spent.steps_trained:
             return True
-        steps = self._costs.together((one.recipe, one.replicate) for one in (*out, ticket))
-        seconds = self._now.seconds(steps)
+        if not self._costs.exact:
+            return None
+        steps = self._costs.together((one.recipe, one.replicate) for one in (*out, *tickets))
+        seconds = self._spent.seconds(steps)
         return seconds is None or self.hours + accelerator_hours(seconds, self._slots) <= self._budget

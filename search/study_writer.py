@@ -7,8 +7,10 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.entry import GOES_TO, RUNGS, SEEDS, Entry
+from search.entry import GOES_TO, MEASURED, RUNGS, SEEDS, Entry
 from search.proposer import Proposal
+
+CLOSED = "closed"  # user attribute of the study
 
 
 class StudyWriter:
@@ -43,6 +45,7 @@ class StudyWriter:
             self._attr(entry, RUNGS, json.dumps({str(s): value for s, value in entry.reported.items()}))
         else:
             self._storage.set_trial_intermediate_value(entry.trial._trial_id, step, mean)
+        self._measured(entry)
 
     def goes_to(self, entry: Entry) -> None:
         self._attr(entry, GOES_TO, entry.goes_to)
@@ -50,6 +53,7 @@ class StudyWriter:
     def seeds(self, entry: Entry) -> None:
         """The final values of its replicates so far, from which a race goes on."""
         self._attr(entry, SEEDS, json.dumps({str(r): value for r, value in entry.seeds.items()}))
+        self._measured(entry)
 
     def tell(self, entry: Entry) -> FrozenTrial:
         """The recipe's end. Returns the trial as it ended."""
@@ -71,6 +75,20 @@ class StudyWriter:
                 self._storage.set_trial_system_attr(entry.trial._trial_id, name, attr)
         self._storage.set_trial_state_values(entry.trial._trial_id, state, values)
         return ended
+
+    def closed(self, budget: list[Any]) -> None:
+        """Nothing new was found to try within this budget."""
+        self._study.set_user_attr(CLOSED, budget)
+
+    @property
+    def closed_at(self) -> list[Any] | None:
+        """The budget within which nothing new was found to try, in this run or one before."""
+        found: list[Any] | None = self._study.user_attrs.get(CLOSED)
+        return found
+
+    def _measured(self, entry: Entry) -> None:
+        if measured := entry.measured():
+            self._attr(entry, MEASURED, json.dumps(measured))
 
     def _attr(self, entry: Entry, name: str, value: Any) -> None:
         self._storage.set_trial_user_attr(entry.trial._trial_id, name, value)

@@ -35,6 +35,7 @@ class Watch:
         self._spending = spending
         self._store = store
         self._blocked = 0  # the most so far
+        self._logged = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -78,5 +79,9 @@ class Watch:
                 if time.monotonic() - looked > LOOK_EVERY_S:
                     self.look()
                     looked = time.monotonic()
-            except Exception:  # the dispatcher may just be restarted; whoever needs an answer asks again
-                log.debug("the dispatcher did not answer", exc_info=True)
+            except Exception as error:  # noqa: BLE001  (it may just be restarted; a search goes on without being watched)
+                if not self._logged:
+                    log.warning("costs and view may be out of date: %s", error)
+                self._logged = True
+            else:
+                self._logged = False

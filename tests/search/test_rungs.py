@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from wsgiref.util import setup_testing_defaults
 
 import optuna
@@ -20,6 +21,7 @@ from search.ledger import Ledger
 from search.study import open_study
 from tests.search.test_ledger import Notes
 from tests.toy import toy_problem, toy_search
+from trainables.path import path_of, rungs_of
 
 RUNGS = (2, 4, 6)
 
@@ -51,7 +53,8 @@ class Search:
     def step(self, ticket: Ticket) -> bool:
         """Trains a ticket to its next rung; whether it goes on from there."""
         key = ticket.number, ticket.replicate
-        rung = next(rung for rung in RUNGS if rung > max(self.reached.get(key, 0), ticket.after))
+        rungs = rungs_of(path_of(ticket.recipe, self.problem, 0), self.problem)
+        rung = next(rung for rung in rungs if rung > max(self.reached.get(key, 0), ticket.after))
         self.reached[key] = rung
         value = self.value(ticket.number, ticket.replicate, rung)
         goes_on = self.ledger.measured(ticket, rung, {"val/miou": value, "val/pixel_accuracy": 1 - value}, 1)
@@ -204,7 +207,7 @@ def test_constraints_are_told_and_no_infeasible_recipe_is_the_best(toy_packs: Pa
 
 
 def test_a_budget_that_is_spent_begins_nothing_more(toy_packs: Path, tmp_path: Path) -> None:
-    search = Search(toy_packs, tmp_path, changes(), miou, affords=lambda ticket, out: ticket.number < 9)
+    search = Search(toy_packs, tmp_path, changes(), miou, affords=lambda tickets, out: tickets[0].number < 9)
     search.run(random.Random(0))
     assert len(search.study.trials) == 9
     assert search.ledger.summary()["recipes"] == 9
@@ -224,3 +227,76 @@ def test_optunas_own_dashboard_reads_the_study(toy_packs: Path, tmp_path: Path) 
     states = [trial["state"].upper() for trial in shown]
     assert states.count("PRUNED") == sum(t.state is TrialState.PRUNED for t in search.study.trials) > 0
     assert {len(t["intermediate_values"]) for t in shown if t["state"].upper() == "COMPLETE"} == {3}
+
+
+def test_recipes_that_are_measured_at_their_end_alone_take_nobodys_place(toy_packs: Path, tmp_path: Path) -> None:
+    """Their full-length values are far above those of others at the first rung."""
+    pretrain = "  pretrain: {steps: [4], lr: [0.05]}\n"
+    file = changes() | {"[real_only, synthetic_only, finetune]": "[real_only, gradual]", pretrain: ""}
+    search = Search(toy_packs, tmp_path, file, miou)
+    search.run(random.Random(0))
+    halved = [trial for trial in search.study.trials if trial.params["schedule"] == "real_only"]
+    assert {t.state for t in search.study.trials if t.params["schedule"] == "gradual"} == {TrialState.COMPLETE}
+    assert sum(4 in trial.intermediate_values for trial in halved) >= len(halved) // 3 > 2
+
+
+@pytest.mark.parametrize("racing", [False, True])
+def test_a_kill_after_the_last_rung_and_before_the_end_loses_nothing(
+    toy_packs: Path, tmp_path: Path, racing: bool
+) -> None:
+    file = changes(3, ", seeds: 2, racing: true" if racing else "", "pruner: asha")
+    first = Search(toy_packs, tmp_path, file, miou)
+    with mock.patch.object(first.ledger, "finished", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        first.run(random.Random(0))
+    assert 6 in {step for trial in first.study.trials for step in trial.intermediate_values}
+    second = Search(toy_packs, tmp_path, file, miou)
+    second.run(random.Random(0))
+    (best,) = [trial for trial in second.study.trials if trial.state is TrialState.COMPLETE]
+    seeds = range(2 if racing else 1)
+    assert best.value == pytest.approx(sum(miou(best.number, r, 6) for r in seeds) / len(seeds))
+
+
+def test_constraints_outlive_a_resume(toy_packs: Path, tmp_path: Path) -> None:
+    rest = "pruner: none\nconstraints: {val/pixel_accuracy: {min: 0.3}}"
+    file = changes(6, ", seeds: 3, racing: true", rest)
+    first = Search(toy_packs, tmp_path, file, miou)
+    first.run(random.Random(0), most=20)
+    second = Search(toy_packs, tmp_path, file, miou)
+    second.run(random.Random(0))
+    for trial in second.study.trials:
+        (violation,) = trial.constraints.values()
+        assert violation == pytest.approx(0.3 - (1 - trial.value), abs=0.002)  # seeds differ by 0.001
+
+
+def test_what_a_budget_has_no_room_for_now_is_tried_when_there_is(toy_packs: Path, tmp_path: Path) -> None:
+    file = changes(9, ", hours: 1")
+    search = Search(toy_packs, tmp_path, file, miou, affords=lambda tickets, out: len(out) < 2)
+    search.run(random.Random(0))
+    assert len(search.study.trials) == 9
+    first = {trial.number: trial.intermediate_values[2] for trial in search.study.trials}
+    best = sorted(first, key=first.__getitem__)[-3:]
+    assert all(4 in search.study.trials[number].intermediate_values for number in best)
+
+
+def test_a_value_that_is_no_number_is_in_no_race(toy_packs: Path, tmp_path: Path) -> None:
+    def value(number: int, replicate: int, step: int) -> float:
+        return float("nan") if number == 2 else miou(number, replicate, step)
+
+    search = Search(toy_packs, tmp_path, changes(6, ", seeds: 4, racing: true", "pruner: none"), value)
+    search.run(random.Random(0))
+    assert search.study.trials[2].state is TrialState.FAIL
+    assert (2, 1) not in search.reached
+    seeds = [sum((n, r) in search.reached for r in range(4)) for n in range(6)]
+    assert max(seeds) == 4 > min(seeds)
+
+
+def test_a_ticket_whose_actor_died_is_issued_again_a_few_times(toy_packs: Path, tmp_path: Path) -> None:
+    ledger = Search(toy_packs, tmp_path, changes(1), miou).ledger
+    for _ in range(3):
+        ticket = ledger.next_ticket(1)
+        assert ticket is not None
+        assert ledger.lost(ticket)
+        assert ledger.lost(ticket)  # told twice
+    again = ledger.next_ticket(1)
+    assert again == ticket
+    assert not ledger.lost(again)
