@@ -6,21 +6,21 @@ those that should go on it is issued again from that rung. What is still left be
 PRUNED. The ledger is rebuilt at start from the study: recipes that were RUNNING are taken up where they were.
 """
 
-import math
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.config import SearchConfig
 from search.entry import Entry
+from search.finals import Finals
 from search.job import Ticket
 from search.ladder import Ladder
 from search.proposer import Proposal, Proposer
-from search.race import contenders
+from search.recorder import Recorder
 from search.standing import Standing
 from search.study import num_recipes
 from search.study_writer import StudyWriter
@@ -30,22 +30,6 @@ from trainables.problem import Problem
 from trainables.recipe import Recipe
 
 LOST_MOST = 3  # how often a trial's actor may die
-
-
-class Recorder(Protocol):
-    """Where the ledger writes what happens (search/tracking.py)."""
-
-    def trial_started(
-        self, recipe: Recipe, seed: int, number: int, facts: dict[str, int], datasets: list[DatasetFact]
-    ) -> None: ...
-
-    def evaluation(
-        self, recipe_key: str, seed: int, step: int, metrics: dict[str, float], timestamp_ms: int
-    ) -> None: ...
-
-    def trial_ended(
-        self, recipe_key: str, seed: int, status: Status, *, traceback: str | None, facts: dict[str, Any]
-    ) -> None: ...
 
 
 class Ledger:
@@ -84,7 +68,7 @@ class Ledger:
         study.set_user_attr("attempts", self._attempt + 1)
         self._lock = threading.RLock()
         self._open: dict[int, Entry] = {}  # recipes that have not ended
-        self._finalists: dict[int, Entry] = {}  # recipes with a value at the last rung, whether they have ended or not
+        self._finals = Finals(self._sign, self._against, self._replicates)
         self._tickets: deque[Ticket] = deque()
         self._out: dict[tuple[int, int], Ticket] = {}
         self._seen: dict[int, FrozenTrial] = {}  # every trial as the sampler should see it
@@ -94,7 +78,6 @@ class Ledger:
         # Nothing new is asked: the space or the budget is exhausted, in this run or one before with the same budget.
         self._closed = self._writer.closed_at == self._budget
         self._held: Proposal | None = None  # a recipe that there was no room for when it was proposed
-        self._raced: set[tuple[int, int]] | None = None  # the seeds that were there when nobody was found to need more
         self._lost: Counter[tuple[int, int]] = Counter()
         self._standing = Standing(self._sign, self._against)
         for trial in study.get_trials(deepcopy=False):
@@ -219,7 +202,7 @@ class Ledger:
                 self._reach(entry, level)
         if entry.told_seeds:
             entry.take_seeds()
-            self._finalists[entry.number] = entry
+            self._finals.enter(entry)
         if trial.state is not TrialState.RUNNING:
             self._seen[trial.number] = trial
             self._standing.ended(trial.state)
@@ -279,7 +262,7 @@ class Ledger:
                 return
             entry = self._open[ticket.number]
             entry.finished.add(ticket.replicate)
-            self._finalists[entry.number] = entry
+            self._finals.enter(entry)
             if self._racing:
                 self._writer.seeds(entry)
             self._ended_for_now(ticket, "finished", steps_trained, steps_alone)
@@ -382,30 +365,12 @@ class Ledger:
                 self._raise(waiting[best])
                 return
 
-    # -- the race ----------------------------------------------------------------------------------------------
-
     def _race(self) -> None:
         """Gives one more seed to the best contender that has fewer than all."""
-        there = {(number, r) for number, entry in self._finalists.items() for r in {*entry.finished, *entry.failed}}
-        if there == self._raced:
-            return
-        values = {n: {r: self._sign * v for r, v in e.seeds.items()} for n, e in self._finalists.items()}
-        alive = contenders({n: v for n, v in values.items() if all(map(math.isfinite, v.values()))}, self._may_beat)
-        able = [entry for n in alive if (entry := self._open.get(n)) is not None and self._needs_seed(entry)]
-        for entry in sorted(able, key=lambda e: (e.issued, -self._sign * (e.final() or 0.0), e.number)):
+        for entry in self._finals.next(self._open):
             if self._affords([self._ticket(entry, entry.issued)], self._pending):
                 self._begin(entry, 1)
                 return
-        self._raced = there
-
-    def _needs_seed(self, entry: Entry) -> bool:
-        at_rest = entry.issued == len(entry.finished) + len(entry.failed)
-        return at_rest and entry.issued < self._replicates
-
-    def _may_beat(self, number: int, rival: int) -> bool:
-        """A feasible recipe may beat those that cost no less in anything that is to be small."""
-        mine, other = self._finalists[number], self._finalists[rival]
-        return other.feasible and all(other.costs[name] <= mine.costs[name] for name in self._against)
 
     # -- ends --------------------------------------------------------------------------------------------------
 
