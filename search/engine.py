@@ -160,7 +160,7 @@ class Engine:
         """What there is to see of the search."""
         summary: Any = self._ledger.summary()
         shot = self._watch.shot or self._watch.look()
-        ended = summary["ended"] - self._ended_before
+        ended = summary["ended"] + summary["left"] - self._ended_before  # few of those left behind go on
         passed = time.monotonic() - self._began
         note = "" if shot["slots"] else "slots are starting"
         if shot["errors"]:
@@ -179,7 +179,7 @@ class Engine:
                 "hours": self._spending.hours,
                 "budget_hours": self._config.budget.hours,
             },
-            "left_s": passed / ended * (summary["recipes"] - summary["ended"]) if ended else None,
+            "left_s": passed / ended * (summary["recipes"] - summary["ended"] - summary["left"]) if ended else None,
             "note": note,
         }
 
