@@ -1,5 +1,6 @@
 """The scheduler: Tune's driver-side view of every result, and the one place that knows why a trial ended."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,8 @@ from ray.tune.schedulers import FIFOScheduler
 
 from search.job import Failed, Ticket
 from search.ledger import Ledger
+
+log = logging.getLogger(__name__)
 
 
 class LedgerScheduler(FIFOScheduler):
@@ -47,6 +50,7 @@ class LedgerScheduler(FIFOScheduler):
         # Tune tells of the error before it knows the exception; the dispatcher has the slot's own traceback.
         failure: Failed | None = ray.get(self._dispatcher.failure.remote(ticket.id))
         if failure is None and self._ledger.lost(ticket):
+            log.warning("the actor of trial %s died: another one takes its ticket", ticket.id)
             return
         self._dispatcher.stop.remote(ticket.id)
         self._ledger.failed(ticket, failure.traceback if failure else "the trial's actor died before its job ended")
