@@ -109,14 +109,15 @@ def test_literal_dsbn_of_one_domain_is_the_plain_model_s_branch(domain: int, wei
 
 
 def test_over_ranks_the_literal_method_s_absent_branch_decays() -> None:
-    """Gradients of zeros, as the layers give over ranks: the same clip norm, but weight decay reaches the branch."""
+    """Gradients of zeros, as the layers give over ranks: weight decay reaches the branch, and the clip norm is the same
+    but for the order in which a processor sums more numbers."""
     start = part(adapted("dsbn").state_dict(), R)
     for weight_decay in (0.0, 0.1):
         alone = train(adapted("dsbn"), S, weight_decay=weight_decay).state_dict()
         ranks = train(adapted("dsbn"), S, weight_decay=weight_decay, zeros=True).state_dict()
         for name, tensor in ranks.items():
             decays = weight_decay > 0 and name in start and name.endswith(("weight", "bias"))
-            assert torch.equal(tensor, alone[name]) != decays, name
+            assert torch.allclose(tensor.double(), alone[name].double(), rtol=1e-5, atol=1e-6) != decays, name
             if decays:
                 assert (tensor.abs() < start[name].abs()).all()
 
