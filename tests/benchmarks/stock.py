@@ -40,13 +40,17 @@ def _train_worker(_config: dict[str, Any]) -> None:
     ray.train.report(_work())
 
 
-def _train_driver(config: dict[str, Any]) -> None:
+def fit_nested(worker: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> None:
+    """A Ray Train V2 run of one worker on one CPU within a Tune trial, which gets what the worker reports.
+
+    Its results go to config["storage"].
+    """
     from ray.train.torch import TorchTrainer
 
     callbacks: list[Any] = [TuneReportCallback()]  # Ray types them as V1's class, which V2's is not
     TorchTrainer(
-        _train_worker,
-        train_loop_config={},
+        worker,
+        train_loop_config=config,
         scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
         run_config=ray.train.RunConfig(
             name=f"train-trial_id={ray.tune.get_context().get_trial_id()}",
@@ -54,6 +58,10 @@ def _train_driver(config: dict[str, Any]) -> None:
             callbacks=callbacks,
         ),
     ).fit()
+
+
+def _train_driver(config: dict[str, Any]) -> None:
+    fit_nested(_train_worker, config)
 
 
 def _function(_config: dict[str, Any]) -> None:

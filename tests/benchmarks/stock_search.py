@@ -24,7 +24,6 @@ import optuna
 import ray
 import ray.train
 import ray.tune
-from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 from ray.util.placement_group import PlacementGroup, PlacementGroupID
@@ -33,6 +32,7 @@ from search.config import SearchConfig
 from search.problem import open_problem
 from search.space import SpaceConfig
 from tests.benchmarks.comparison import Record
+from tests.benchmarks.stock import fit_nested
 from trainables.problem import Problem
 
 # So that the functions below reach Ray's workers whatever path this module was imported by.
@@ -97,19 +97,7 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _driver(config: dict[str, Any]) -> None:
-    from ray.train.torch import TorchTrainer
-
-    callbacks: list[Any] = [TuneReportCallback()]  # Ray types them as V1's class, which V2's is not
-    TorchTrainer(
-        _worker,
-        train_loop_config=config,
-        scaling_config=ray.train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 1}),
-        run_config=ray.train.RunConfig(
-            name=f"train-trial_id={ray.tune.get_context().get_trial_id()}",
-            storage_path=config["storage"],
-            callbacks=callbacks,
-        ),
-    ).fit()
+    fit_nested(_worker, config)
 
 
 def _function(config: dict[str, Any]) -> None:
