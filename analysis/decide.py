@@ -116,6 +116,11 @@ def decide(table: Table) -> Decision:
     notes = []
     if counts["running"]:
         notes.append(f"{counts['running']} of {len(table.rows)} trials still run: this is preliminary")
+    if counts["stopped"]:
+        notes.append(
+            f"{counts['stopped']} of {len(table.rows)} trials were left behind at a rung and are in no comparison or"
+            " curve; `pruner: none` takes every recipe to its end"
+        )
     broken = [name for rows in table.recipes().values() if (name := table.broken(rows)) is not None]
     if broken:
         notes.append(f"{len(broken)} recipes do not keep to {', '.join(sorted(set(broken)))} and are not considered")

@@ -184,8 +184,11 @@ def test_a_nan_objective_is_no_finished_replicate() -> None:
 def test_a_stopped_trial_counts_for_nothing_however_good_its_low_fidelity_score() -> None:
     rows = table({real(1.0): [0.5, 0.5, 0.5]}).rows
     stopped = Row("s", mixed(1.0), 0, 9, "stopped", 250, {"val/miou": 0.99})
-    (candidate,) = rank(Table("faces", "val/miou", "max", 3, (*rows, stopped)))
+    both = Table("faces", "val/miou", "max", 3, (*rows, stopped))
+    (candidate,) = rank(both)
     assert candidate.recipe == real(1.0)
+    assert any(note.startswith("1 of 4 trials were left behind at a rung") for note in decide(both).notes)
+    assert not any("left behind" in note for note in decide(replace(both, rows=rows)).notes)
 
 
 def test_what_breaks_a_constraint_is_not_recommended_and_that_is_said() -> None:
