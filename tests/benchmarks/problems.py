@@ -53,6 +53,7 @@ class SearchProblem:
     """A space, and how long its recipes are trained.
 
     steps     of the last stage; pretraining is `pretrain` times as long
+    trials    of a search
     list      what the space has in place of its own values where every recipe of a fixed list is trained: a grid
               without pruning
     """
@@ -61,13 +62,15 @@ class SearchProblem:
     space: str
     steps: int
     pretrain: int
+    trials: int
     list: dict[str, Any]
 
     def config(
-        self, folder: Path, data: dict[str, Any], *, trials: int, seed: int, steps: int | None = None
+        self, folder: Path, data: dict[str, Any], *, seed: int, trials: int | None = None, steps: int | None = None
     ) -> tuple[SearchConfig, str]:
         """The search, read from a file that is written into `folder`, and the file's text."""
-        return self._written(folder, data, self._space(steps), {"trials": trials}, steps, {"seed": seed})
+        budget = {"trials": trials or self.trials}
+        return self._written(folder, data, self._space(steps), budget, steps, {"seed": seed})
 
     def fixed_list(self, folder: Path, data: dict[str, Any], *, steps: int | None = None) -> tuple[SearchConfig, str]:
         """The same over a fixed list of recipes."""
@@ -104,12 +107,13 @@ class SearchProblem:
 
 
 PROBLEMS = {
-    "A": SearchProblem("study", STUDY, steps=180, pretrain=4, list={"lr": [0.002]}),
+    "A": SearchProblem("study", STUDY, steps=144, pretrain=4, trials=80, list={"lr": [0.002]}),
     "B": SearchProblem(
         "broad",
         BROAD,
         steps=108,
         pretrain=3,
+        trials=40,
         list={"real_fraction": [0.25, 1.0], "synthetic_share": [0.5], "lr": [0.005]},
     ),
 }

@@ -1,7 +1,7 @@
 """How much sooner is a search done here than in stock Ray? Two search problems, three sides, the same two CPUs.
 
     python tests/benchmarks/search_vs_stock.py [--problems A B] [--sides nested function titrate list] [--seeds 3]
-        [--trials 40] [--steps N] [--data DIR] [--packs DIR] [--out FILE]
+        [--trials N] [--steps N] [--data DIR] [--packs DIR] [--out FILE]
 
 Embedded faces beside real photographs (300-W's Helen below --data, else rendered `street` faces), landmarks at 48 px:
 
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--problems", nargs="+", choices=("A", "B"), default=["A", "B"])
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--trials", type=int, help="of a search; each problem has its own")
     parser.add_argument("--steps", type=int, help="length of a last stage, a multiple of 9; each problem has its own")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data")
     parser.add_argument("--packs", type=Path, default=ROOT / "packs/bench")
