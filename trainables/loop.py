@@ -7,29 +7,27 @@ It knows nothing of Ray, Tune or MLflow: it runs in a plain process, which is ho
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
-from datasets import Source, eval_batches
+from datasets import Source
 from datasets.compositing import Scenes
 from trainables.adaptation import converted, recompute_statistics
+from trainables.checkpoints import Checkpoints
+from trainables.evaluation import EvaluationSets
 from trainables.feed import Feed
 from trainables.lease import LEASE_S, Lease, Leased, held_until
 from trainables.path import Leg, Path
 from trainables.ranks import Ranks
 from trainables.recipe import digest
 from trainables.run import Run
-from trainables.stage import Rows, Stage
-from trainables.store import Evaluation, Store, StoreError
+from trainables.stage import Stage
+from trainables.store import Store, StoreError
 from trainables.task import Task, build_task
 
-EVALUATION_BATCH = 32
-CHECKPOINT_SHARE = 0.02  # of the time, that rolling checkpoints may take: those of a slow store are further apart
 STORE_WAIT_S = 30.0  # how long a folder that several machines mount may be out of date on one (NFS: acdirmin)
 
 
@@ -84,19 +82,17 @@ class Trainer:
         owner: str | None = None,
     ) -> None:
         self.task = build_task(spec, scenes)
-        self.scenes = scenes
+        self._scenes = scenes
         self._tasks: dict[Any, Task] = {spec: self.task}
-        self.val = val
-        self.tests = dict(tests)
         self.store_of = store_of
         self.device = device
-        self.checkpoint_s = checkpoint_s
-        self._pause = checkpoint_s
         self.owner = owner or uuid.uuid4().hex
-        self._save_s: float | None = None  # what the last checkpoint took to write
-        self._unsaved_s = 0.0  # training of the live run that no checkpoint holds
         self.ranks = Ranks()
         self.feed = Feed(sources, device, self.ranks, num_workers)
+        self.sets = EvaluationSets(
+            self.task, val, tests, scenes=scenes, feed=self.feed, device=device, ranks=self.ranks
+        )
+        self.checkpoints = Checkpoints(checkpoint_s, self.ranks)
         self.steps_trained = 0
         self._live: Run | None = None
 
@@ -118,16 +114,10 @@ class Trainer:
         before = self.steps_trained
         for rung in rungs:
             final = rung == rungs[-1]
-            sets = {"val": self.val} | (
-                {f"test/{name}": source for name, source in self.tests.items()} if final else {}
-            )
-            found = {name: self._stored(store, path[-1], rung, source) for name, source in sets.items()}
-            if any(evaluation is None for evaluation in found.values()):
+            found = self.sets.stored(store, path[-1], rung, final=final)
+            if None in found.values():
                 run = self._reach(store, path, rung, control, milestone)
-                model = self._evaluated(run, path[-1].statistics)
-                for name, source in sets.items():
-                    if found[name] is None:
-                        found[name] = self._evaluate(store, run, model, path[-1], source)
+                found = self.sets.completed(store, run, path[-1], found, final=final)
             else:
                 milestone(path[-1].stage.key, rung)
             metrics = {f"{name}/{key}": value for name, e in found.items() if e for key, value in e.metrics.items()}
@@ -148,7 +138,7 @@ class Trainer:
             run.train_loss()  # waits for the device
             seconds.append(time.perf_counter() - before)
             before = time.perf_counter()
-        self._metrics(run, self._evaluated(run, None), self.val)
+        self.sets.metrics(run, self.sets.model(run, None), self.sets.val)
         return run, float(np.median(seconds[warm:])), time.perf_counter() - before
 
     def forget(self) -> None:
@@ -160,14 +150,14 @@ class Trainer:
         leg = path[-1]
         run = self._nearest(store, path, target, control, milestone)
         if run.step < target:
-            seconds = LEASE_S + (self._save_s or 0.0)
+            seconds = LEASE_S + (self.checkpoints.save_s or 0.0)
             with Lease(store, leg.stage.key, self.owner, self.ranks, run.step, seconds) as lease:
                 if self.ranks.first:
                     store.describe(leg.stage.key, leg.stage.canonical())
                 self._advance(store, run, leg, target, lease, control, milestone)
-                self._keep(store, run)
+                self.checkpoints.keep(store, run)
         else:
-            self._keep(store, run)
+            self.checkpoints.keep(store, run)
         milestone(leg.stage.key, target)
         return run
 
@@ -194,7 +184,7 @@ class Trainer:
             if self.ranks.all(state is not None):
                 self._live = live = None  # one model in memory at a time
                 self._live = Run.restore(stage, self._task(stage), self.device, self.ranks, key, state)
-                self._unsaved_s = 0.0
+                self.checkpoints.begin(0.0)
                 if self.ranks.first:
                     store.touch(stage.key)
                 return self._live
@@ -221,7 +211,7 @@ class Trainer:
             recompute_statistics(run.model, self.feed.once(stage.real, run.task, stage.seed), run.task.loss)
         run.start_average()
         self._live = run
-        self._unsaved_s = time.monotonic() - began
+        self.checkpoints.begin(time.monotonic() - began)
         return run
 
     def _look(self, store: Store, stage: Stage, target: int) -> tuple[int | None, float | None]:
@@ -238,15 +228,14 @@ class Trainer:
     ) -> None:
         """Trains `run` to `target`, saving on the way what must be kept, and a rolling checkpoint now and then."""
         stage = leg.stage
-        saved_at = time.monotonic() - self._unsaved_s
         batches = self.feed.batches(stage, self._task(stage), run.step, target)
         run.train()
+        self.checkpoints.start()
         for batch in batches:
             stopped, lost = not control(stage, run.step), lease.lost(run.step)
             if stopped or lost is not None:
                 run.check_finite()
-                self._unsaved_s = time.monotonic() - saved_at
-                self._set_down(store, run)
+                self.checkpoints.set_down(store, run)
                 if stopped:
                     raise Interrupted(f"stage {stage.key} at step {run.step}")
                 assert lost is not None
@@ -255,89 +244,16 @@ class Trainer:
             self.steps_trained += 1
             if run.step in leg.keep and run.step < target:
                 run.check_finite()
-                if self.ranks.first:
-                    self._save(store, run, keep=True)
+                self.checkpoints.keep_on_the_way(store, run)
                 milestone(stage.key, run.step)
-                saved_at = time.monotonic()
-            elif self.ranks.first and time.monotonic() - saved_at > self._pause and run.step < target:
-                if run.is_finite():  # where it is not, every rank raises at its next check
-                    self._save(store, run, keep=False)
-                saved_at = time.monotonic()
+            elif run.step < target:
+                self.checkpoints.roll(store, run)
         run.check_finite()
-
-    def _keep(self, store: Store, run: Run) -> None:
-        """Sees to it that a run's checkpoint is in the store to stay."""
-        if self.ranks.first and not store.kept(run.stage.key, run.step):
-            self._save(store, run, keep=True)
-        self._unsaved_s = 0.0
-
-    def _set_down(self, store: Store, run: Run) -> None:
-        """Saves a run that is left, unless the steps since its last checkpoint cost less than another one would."""
-        cheap = self.checkpoint_s and self._save_s is not None and self._unsaved_s < self._save_s
-        if self.ranks.first and not cheap and run.step not in store.steps(run.stage.key):
-            self._save(store, run, keep=False)
-
-    def _save(self, store: Store, run: Run, *, keep: bool) -> None:
-        began = time.monotonic()
-        store.save(run.stage.key, run.step, run.state(), keep=keep)
-        self._save_s = time.monotonic() - began
-        self._unsaved_s = 0.0
-        if self.checkpoint_s:
-            self._pause = max(self.checkpoint_s, self._save_s / CHECKPOINT_SHARE)
-
-    def _stored(self, store: Store, leg: Leg, step: int, source: Source) -> Evaluation | None:
-        found = store.evaluation(leg.stage.key, step, self._evaluation_key(leg, source)) if self.ranks.first else None
-        return self.ranks.broadcast(found)
-
-    def _evaluation_key(self, leg: Leg, source: Source) -> str:
-        """Of all that changes what weights are measured to be on a set; of backgrounds only where they are seen."""
-        behind = self.scenes.evaluation.digest if self.scenes and self.task.composes(source.packs) else None
-        options = self.task.spec.evaluation_options()
-        how = [source.digest, behind, self.task.metric_version, options, "real"]
-        return digest(how + ([vars(leg.statistics)] if leg.statistics else []))[:16]
-
-    def _evaluated(self, run: Run, statistics: Rows | None) -> nn.Module:
-        """The model that is evaluated: the averaged weights, with the statistics of real rows where they are given."""
-        # Statistics of BatchNorm2d are the same on every rank; of other buffers the run's are rank 0's.
-        self.ranks.copy(run.average.buffers())
-        if statistics is None:
-            return run.average
-        model = deepcopy(run.average)
-        with run.autocast():
-            recompute_statistics(model, self.feed.once(statistics, run.task, run.stage.seed), run.task.loss)
-        return model
-
-    def _evaluate(self, store: Store, run: Run, model: nn.Module, leg: Leg, source: Source) -> Evaluation:
-        """Evaluates a run on a whole set, and stores what it measured."""
-        metrics = self._metrics(run, model, source)
-        evaluation = Evaluation(metrics, train_loss=run.train_loss(), time_ms=time.time_ns() // 1_000_000)
-        if self.ranks.first:
-            store.save_evaluation(run.stage.key, run.step, self._evaluation_key(leg, source), evaluation)
-        return self.ranks.broadcast(evaluation)
-
-    def _metrics(self, run: Run, model: nn.Module, source: Source) -> dict[str, float]:
-        """The metrics of a model on a whole set; the sums over ranks are exact."""
-        evaluator = run.task.evaluator(self.device)
-        model.eval()
-        columns = run.task.evaluation_columns(source.packs)
-        batches = eval_batches(
-            source if set(columns) <= set(source.columns) else Source(source.packs, columns),
-            run.task.prepare,
-            columns,
-            batch_size=EVALUATION_BATCH,
-            rank=self.ranks.rank,
-            world_size=self.ranks.world_size,
-        )
-        with torch.no_grad(), run.autocast():
-            for batch in batches:
-                evaluator.update(model, self.feed.to_device(batch))
-        self.ranks.sum(evaluator.state())
-        return {name: float(value) for name, value in evaluator.compute().items()}
 
     def _task(self, stage: Stage) -> Task:
         """The task of a stage: the search's, or an earlier phase of it."""
         if stage.task not in self._tasks:
-            self._tasks[stage.task] = build_task(stage.task, self.scenes)
+            self._tasks[stage.task] = build_task(stage.task, self._scenes)
         return self._tasks[stage.task]
 
     def _step_seed(self, stage: Stage, step: int) -> int:

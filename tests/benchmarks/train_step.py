@@ -147,7 +147,7 @@ class Ours:
 
         live: Any = self.trainer._live
         task: Any = self.trainer.task
-        (batch,) = eval_batches(self.trainer.val, task.prepare, task.columns, batch_size=VALIDATION)
+        (batch,) = eval_batches(self.trainer.sets.val, task.prepare, task.columns, batch_size=VALIDATION)
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         given = batch["image"] if live.stage.task.kind == "landmarks" else batch
         wait(self.device)

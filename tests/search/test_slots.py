@@ -34,7 +34,8 @@ def test_a_slot_refuses_a_pack_that_was_replaced_after_the_driver_read_it(
     opened = open_problem(load(toy_search(f"{scheme}{tmp_path}/packs", tmp_path)))
     job = SlotJob(SPEC, opened.packs, opened.backgrounds, str(tmp_path / "store"), "me", threads=1, loaders=0)
     trainer = make_trainer(job, 1)
-    assert {"val": trainer.val.digest, "test/same": trainer.tests["same"].digest}.items() <= opened.digests.items()
+    digests = {"val": trainer.sets.val.digest, "test/same": trainer.sets.tests["same"].digest}
+    assert digests.items() <= opened.digests.items()
 
     old, new = (Pack.open(toy_packs / name).digest[:12] for name in ("val", "test"))
     shutil.rmtree(tmp_path / "packs" / "val")

@@ -34,7 +34,7 @@ def confusion(trainer: Trainer, run: Run) -> torch.Tensor:
     ranks = trainer.ranks
     evaluator: Any = trainer.task.evaluator(trainer.device)
     batches = eval_batches(
-        trainer.val,
+        trainer.sets.val,
         trainer.task.prepare,
         trainer.task.columns,
         batch_size=32,

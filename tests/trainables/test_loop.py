@@ -53,8 +53,8 @@ def recorded(trainer: Trainer) -> dict[str, Recording]:
     training = zip(("real", "synthetic"), trainer.feed.sources.values(), strict=True)
     sources = {name: Recording(source) for name, source in training}
     trainer.feed.sources = {source.digest: source for source in sources.values()}
-    sources |= {"val": Recording(trainer.val), "test": Recording(trainer.tests["same"])}
-    trainer.val, trainer.tests = sources["val"], {"same": sources["test"]}
+    sources |= {"val": Recording(trainer.sets.val), "test": Recording(trainer.sets.tests["same"])}
+    trainer.sets.val, trainer.sets.tests = sources["val"], {"same": sources["test"]}
     return sources
 
 
@@ -353,7 +353,7 @@ def test_a_stop_saves_only_what_costs_more_to_train_again(
 
     def control(stage: Stage, step: int) -> bool:
         if step == 5:
-            trainer._save_s = save_s
+            trainer.checkpoints.save_s = save_s
         return step < 5
 
     with pytest.raises(Interrupted):

@@ -203,7 +203,7 @@ def test_backgrounds_are_in_an_evaluation_s_key_where_they_are_seen(tmp_path: Pa
             device=torch.device("cpu"),
             scenes=Scenes(rooms(tmp_path / f"train-{seed}"), rooms(tmp_path / f"evaluation-{seed}", seed)),
         )
-        keys.append([trainer._evaluation_key(leg, source) for source in (captured, cut, both)])
+        keys.append([trainer.sets.key(leg, source) for source in (captured, cut, both)])
     assert [one == other for one, other in zip(*keys, strict=True)] == [True, False, False]
     assert len({*keys[0], *keys[1]}) == 5
 

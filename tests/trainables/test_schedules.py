@@ -124,9 +124,9 @@ def test_adabn_trains_nothing_of_its_own_and_is_evaluated_by_real_statistics(toy
     samples = [trainer.task.prepare(source.sample(int(row), trainer.task.columns)) for row in rows]
     with torch.no_grad():
         trainer.task.predict(model, {"image": torch.from_numpy(np.stack([s["image"] for s in samples]))})  # type: ignore[attr-defined]
-    by_hand = trainer._metrics(run, model, trainer.val)
+    by_hand = trainer.sets.metrics(run, model, trainer.sets.val)
     assert by_hand["miou"] == pytest.approx(after[-1]["val/miou"], abs=0.02)
-    evaluated = trainer._evaluated(run, path[-1].statistics).state_dict()
+    evaluated = trainer.sets.model(run, path[-1].statistics).state_dict()
     for name, value in model.state_dict().items():
         if name.endswith("running_mean"):
             torch.testing.assert_close(evaluated[name], value, rtol=1e-4, atol=1e-5)
