@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.curves import Axis, Curve, Line, Point, curve, write_csv
-from analysis.decide import Candidate, Comparison, Decision, decide
+from analysis.decide import Decision, decide
+from analysis.ranking import Candidate, Comparison
 from analysis.runs import Row, Table, load
 from analysis.show import best_table, show
 

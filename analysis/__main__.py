@@ -1,4 +1,5 @@
-"""`python -m analysis curve SEARCH` draws and recommends; `python -m analysis table SEARCH` lists every trial."""
+"""`python -m analysis curve SEARCH` draws and recommends; `python -m analysis table SEARCH` lists every trial;
+`gap SEARCH` compares domains, `next SEARCH` says what to run next."""
 
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from analysis import Axis, conclude, load, show
-from analysis.decide import decimals
+from analysis.show import show_advice, show_gap
+from analysis.wording import decimals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 console = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=True)  # piped: wide, so that nothing is cut
@@ -50,6 +52,35 @@ def table_command(search: Search, tracking_uri: Uri = None, experiment: Experime
         cells = [str(row.number), str(row.recipe), str(row.seed), row.status, str(row.step or ""), score, row.run_id]
         shown.add_row(*map(escape, cells))
     console.print(shown)
+
+
+@app.command("gap")
+def gap_command(
+    search: Search,
+    tracking_uri: Uri = None,
+    experiment: Experiment = None,
+    metric: Annotated[str | None, typer.Option(help="What to compare, if not the objective's: miou.")] = None,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(help="SET=SOURCE: a test set is of the domain of this source of real images (`real`, if one)."),
+    ] = None,
+    mode: Annotated[str, typer.Option(help="max or min, if the metric's is not the objective's.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Also write the table to this CSV file.")] = None,
+) -> None:
+    """Tabulates training domain by test domain, and what each training loses."""
+    from analysis import gap
+
+    table = load(search, tracking_uri=tracking_uri, experiment=experiment)
+    show_gap(console, gap.gap(table, metric, domains=gap.domains_of(domain or []), mode=mode), out)
+
+
+@app.command("next")
+def next_command(search: Search, tracking_uri: Uri = None, experiment: Experiment = None) -> None:
+    """Says which run to do next, to narrow the answer most for its cost."""
+    from analysis.next_run import next_run
+    from analysis.posterior import posterior
+
+    show_advice(console, next_run(posterior(load(search, tracking_uri=tracking_uri, experiment=experiment))))
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Curve: how good one gets with how much real (or synthetic) data, one line per schedule, adaptation and source.
 
-At each x a line shows the replicates of the best recipe there, chosen by `decide.rank`: on the mean of the objective
+At each x a line shows the replicates of the best recipe there, chosen by `ranking.rank`: on the mean of the objective
 over seeds, never on the metric that is drawn, so a curve of a test metric is not chosen on the test set. The
 best of many recipes is optimistic on the objective itself, and more so where more recipes were tried: a point says
 how many there were, and names the MLflow runs behind it.
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from analysis.decide import Candidate, rank
+from analysis.ranking import Candidate, rank
 from analysis.runs import Row, Table, mean, std
 from trainables.recipe import DOMAINS, SCHEDULES, Recipe
 

@@ -1,12 +1,17 @@
-"""show: a conclusion on the terminal, the same at the end of a search and in `python -m analysis curve`."""
+"""show: a conclusion on the terminal, the same at the end of a search and in `python -m analysis curve`; and the domain
+gap and the next run, in `python -m analysis gap` and `next`."""
 
+import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from analysis.decide import decimals
+from analysis.gap import Gap, write_csv
+from analysis.next_run import Advice
+from analysis.wording import chance, decimals
 
 if TYPE_CHECKING:
     from analysis import Conclusion
@@ -27,15 +32,18 @@ def show(console: Console, conclusion: "Conclusion") -> None:
 
 
 def best_table(conclusion: "Conclusion", count: int = 10) -> RichTable:
-    """The `count` best recipes: rank, mean ± std over seeds, replicates finished of those asked, images.
+    """The `count` best recipes: rank, mean ± std over seeds, probability that it is the best, replicates finished of
+    those asked, images.
 
     A recipe without all its replicates has no rank: it stands after those that have them. Without any finished
     replicate the table has no rows.
     """
     table, candidates = conclusion.table, conclusion.decision.candidates
     shown = RichTable(title=escape(f"{table.search}: the best of {len(table.recipes())} recipes on {table.metric}"))
-    for name in ("rank", "recipe", "mean ± std", "seeds", "labels", "synthetic"):
+    for name in ("rank", "recipe", "mean ± std", "best", "seeds", "labels", "synthetic"):
         shown.add_column(name, justify="left" if name == "recipe" else "right")
+    beliefs = conclusion.decision.posterior
+    probabilities = {} if beliefs is None else dict(zip(beliefs.recipes, beliefs.probability_best, strict=True))
     for i, candidate in enumerate(candidates[:count]):
         digits = decimals(candidates[0].mean)
         row = candidate.rows[0]
@@ -43,5 +51,49 @@ def best_table(conclusion: "Conclusion", count: int = 10) -> RichTable:
         counts = ["" if n is None else str(n) for n in (row.num_real_labels, row.num_synthetic)]
         rank = str(i + 1) if candidate.complete else "–"
         seeds = f"{len(candidate.values)}/{table.seeds}"
-        shown.add_row(rank, escape(str(candidate.recipe)), f"{candidate.mean:.{digits}f}{spread}", seeds, *counts)
+        shown.add_row(
+            rank,
+            escape(str(candidate.recipe)),
+            f"{candidate.mean:.{digits}f}{spread}",
+            chance(probabilities[candidate.recipe]),
+            seeds,
+            *counts,
+        )
     return shown
+
+
+def show_gap(console: Console, gap: Gap, out: Path | None = None) -> None:
+    """Prints the domain-gap table, each drop in brackets, and what the drops come to; writes it to `out` if given."""
+    shown = RichTable(title=escape(f"{gap.search}: {gap.metric} by training and test set (points lost)"))
+    shown.add_column("trained on")
+    for column in gap.columns:
+        shown.add_column(escape(column), justify="right")
+    for line in gap.lines:
+        cells = []
+        for column in gap.columns:
+            cell = line.cells.get(column)
+            if cell is None:
+                cells.append("")
+                continue
+            drop = "" if math.isnan(cell.drop) else f" ({cell.drop:+.1f})"
+            cells.append(f"{cell.mean:.{decimals(cell.mean)}f}{drop}")
+        shown.add_row(escape(line.label), *cells)
+    console.print(shown)
+    for transfer in gap.transfers:
+        console.print(f"- {transfer}", markup=False, highlight=False, soft_wrap=True)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(gap, out)
+        console.print(f"wrote {out}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_advice(console: Console, advice: Advice, count: int = 10) -> None:
+    """Prints what to run next, and the `count` best options with what each is worth and costs."""
+    shown = RichTable(title=escape(f"what to run next: worth in {advice.metric}, cost in {advice.unit}"))
+    for name in ("run", "worth", "cost"):
+        shown.add_column(name, justify="left" if name == "run" else "right")
+    for option in advice.options[:count]:
+        shown.add_row(escape(str(option)), f"{option.value:.2g}", f"{option.cost:,.0f}")
+    if advice.options:
+        console.print(shown)
+    console.print(str(advice), style="bold", markup=False, highlight=False, soft_wrap=True)

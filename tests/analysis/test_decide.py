@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from analysis import Row, Table, decide
-from analysis.decide import decimals, rank
+from analysis.ranking import rank
+from analysis.wording import decimals
 from trainables.recipe import Pretrain, Recipe
 
 
