@@ -29,6 +29,12 @@ def read_pts(path: str | Path) -> np.ndarray:
     return read_points(path, NUM_POINTS) - 1
 
 
+def write_pts(path: str | Path, landmarks: np.ndarray) -> None:
+    """Writes landmarks [n, 2] as `read_pts` returns them, to a ten-thousandth of a pixel."""
+    lines = [f"{x:.4f} {y:.4f}" for x, y in landmarks.astype(np.float64) + 1]
+    Path(path).write_text("\n".join(["version: 1", f"n_points: {len(lines)}", "{", *lines, "}", ""]), encoding="ascii")
+
+
 def without_jaw(landmarks: np.ndarray) -> np.ndarray:
     """The 51 inner points [..., 51, 2] of 68 in iBUG's order [..., 68, 2]: brows, nose, eyes and mouth.
 

@@ -122,8 +122,8 @@ def test_the_flip_test_averages_a_face_and_its_mirror_image_with_the_eyes_exchan
     model = plain.build_model().eval()
     plain.initialise(model, 0)
     image = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
-    there = flipped._evaluated(model, {"image": image})
-    mirrored = flipped._evaluated(model, {"image": image.flip(2)})
+    there = flipped.scored(model, {"image": image})
+    mirrored = flipped.scored(model, {"image": image.flip(2)})
     order = [0, 1, 3, 2, 4, 5, 6, 7, 8]  # the nine classes with the eyes exchanged
     torch.testing.assert_close(mirrored, there.flip(3)[:, order])
     once, other = (plain.predict(model, {"image": i}) for i in (image, image.flip(2)))

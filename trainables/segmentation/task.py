@@ -154,9 +154,9 @@ class Segmentation:
         return {"cross_entropy": loss, "total": loss}
 
     def evaluator(self, device: torch.device) -> SegmentationEvaluator:
-        return SegmentationEvaluator(self._evaluated, self.spec.classes, device)
+        return SegmentationEvaluator(self.scored, self.spec.classes, device)
 
-    def _evaluated(self, model: nn.Module, batch: Batch) -> Tensor:
+    def scored(self, model: nn.Module, batch: Batch) -> Tensor:
         """Logits [B, C, R, R] that are scored; with `flip_test` their mean with those of the mirrored images."""
         logits = self.predict(model, batch)
         if not self.spec.flip_test:
