@@ -1,4 +1,5 @@
-"""The command line: `python -m search run FILE`, `check FILE`, `status NAME`, `store ls|gc|verify`, `demo`."""
+"""The command line: `python -m search run FILE`, `check FILE`, `status NAME`, `explain NAME TRIAL`, `export NAME`,
+`store ls|gc|verify`, `demo`."""
 
 import shlex
 import sys
@@ -57,6 +58,39 @@ def status(
 
     with _one_line(), suppress(KeyboardInterrupt):  # who stops watching stops nothing else
         show(name, results, tracking, console, as_json=as_json, watch=watch)
+
+
+@app.command()
+def explain(
+    name: Annotated[str, typer.Argument(help="The search's name.")],
+    trial: Annotated[int, typer.Argument(help="The trial's number.")],
+    results: Results = Path("results"),
+) -> None:
+    """Say of a trial why it was proposed, what it shared, what it reached, why it ended and what it cost."""
+    from search.explain import explain as explain_trial
+
+    with _one_line():
+        explain_trial(name, trial, results, console)
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="The search's name.")],
+    out: Annotated[Path, typer.Option(help="The folder to write: recipe.yaml, weights.pt, model.json, README.md.")],
+    trial: Annotated[int | None, typer.Option(help="A trial's number; else the recommended recipe.")] = None,
+    recipe: Annotated[str | None, typer.Option(metavar="KEY", help="A recipe's key, or its beginning.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Which replicate; else the best of them on val.")] = None,
+    weights: Annotated[bool, typer.Option("--weights/--no-weights", help="The recipe with or without weights.")] = True,
+    results: Results = Path("results"),
+    tracking: Annotated[str | None, typer.Option(help="MLflow's URI; else the search's, or RESULTS.")] = None,
+) -> None:
+    """Write a recipe to use: its search file, its weights, and a card that says what they are worth."""
+    from search.export import export as export_recipe
+
+    with _one_line():
+        export_recipe(
+            name, results, out, console, trial=trial, recipe=recipe, seed=seed, weights=weights, tracking=tracking
+        )
 
 
 @app.command()

@@ -62,15 +62,18 @@ class Opened:
         return [fact for fact in self.facts if fact.source in paths]
 
 
-def open_problem(config: SearchConfig) -> Opened:
+def open_problem(config: SearchConfig, *, verify: bool = True) -> Opened:
     """Opens and verifies every pack, each once. Raises PackError or ValueError, one line, on the first that is missing
-    or damaged, or cannot serve the task."""
+    or damaged, or cannot serve the task.
+
+    verify  False reads no pack as a whole: for a search that was run, to know its stages
+    """
     import torch
 
     from trainables.run import freeze
     from trainables.task import build_task
 
-    scenes = _open_scenes(config.data)
+    scenes = _open_scenes(config.data, verify)
     task = build_task(config.task, scenes)
     if config.task.pretrained is not None:
         for spec in (*(phase.spec for phase in config.task.phases), config.task):
@@ -85,7 +88,7 @@ def open_problem(config: SearchConfig) -> Opened:
     packs: dict[str, Pack] = {}
     for path in (path for paths in sets.values() for path in paths):
         if path not in packs:
-            packs[path] = _verified(path)
+            packs[path] = _opened(path, verify)
             if path not in config.data.reference_packs():
                 task.check_pack(packs[path])
     _check_references([packs[path] for path in config.data.reference_packs()], task, packs[sets["val"][0]])
@@ -146,14 +149,14 @@ def _check_references(references: Iterable[Pack], task: "Task", like: Pack) -> N
                 )
 
 
-def _open_scenes(data: DataConfig) -> Scenes | None:
+def _open_scenes(data: DataConfig, verify: bool) -> Scenes | None:
     behind = data.background_packs()
     if not behind:
         return None
     for name, paths in behind.items():
         if len(set(paths)) != len(paths):
             raise ValueError(f"data.backgrounds.{name} must name each pack once, but got {list(paths)}")
-    opened = {name: [_verified(path) for path in paths] for name, paths in behind.items()}
+    opened = {name: [_opened(path, verify) for path in paths] for name, paths in behind.items()}
     seen = {pack.digest for pack in opened["train"]}
     for pack in opened["evaluation"]:
         if pack.digest in seen:
@@ -168,9 +171,9 @@ def _addresses(packs: Iterable[Pack]) -> tuple[tuple[str, str], ...]:
     return tuple((pack.place, pack.digest) for pack in packs)
 
 
-def _verified(path: str) -> Pack:
+def _opened(path: str, verify: bool) -> Pack:
     pack = Pack.open(path)
-    if not is_uri(path):  # the cache verifies what it fetches
+    if verify and not is_uri(path):  # the cache verifies what it fetches
         pack.verify()
     return pack
 

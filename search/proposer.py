@@ -29,7 +29,23 @@ CANDIDATES = 3  # draws of which the cheapest is taken
 TRIES = 100  # draws for one that is accepted, before they are drawn by chance
 CHANCE_TRIES = 1000  # draws by chance, before a space of ranges counts as exhausted
 LISTED_TRIES = 20  # where the recipes that are left can be listed
+STARTUP = 10  # ended recipes before tpe and gp learn from them: Optuna's default
 GP_TRIES = 3  # where a draw takes seconds, and is the same again where the best lies at the end of every range
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Why a recipe is proposed; kept on its trial for `explain`.
+
+    by       "enqueued", the sampler's name, "rest" (at random of those that the sampler did not come to) or "chance"
+             (at random of the whole space, where the sampler drew nothing new)
+    startup  whether the sampler had too few ended recipes to learn from, and so drew at random
+    steps    those that the store lacked for each candidate, where several were drawn: the cheapest was taken
+    """
+
+    by: str
+    startup: bool = False
+    steps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +60,7 @@ class Proposal:
     params: dict[str, Any]
     distributions: dict[str, BaseDistribution]
     system_attrs: dict[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
 
 
 class Proposer:
@@ -63,6 +80,7 @@ class Proposer:
         self._mirror = Mirror(config.objective.directions)
         self._enqueued = deque(config.space.params_of(given) for given in config.enqueue)
         self._begun = False
+        self._startup = False
 
     def propose(self, known: Sequence[FrozenTrial]) -> Proposal | None:
         """The next recipe, given the search's trials; None when the space has nothing new that is accepted.
@@ -71,16 +89,17 @@ class Proposer:
                (it may be RUNNING or COMPLETE later), RUNNING, FAIL; with constraints' violations where they are known
         """
         config = self._config
-        listed = self._first(self._enqueued)
+        listed, origin = self._first(self._enqueued), Origin("enqueued")
         if listed is None and config.sampler == "grid":
-            listed = self._first(self._left)
+            listed, origin = self._first(self._left), Origin("grid")
         if listed is not None and config.sampler != "nsga":
-            return self._listed(listed, {})
+            return self._listed(listed, {}, origin)
         if config.sampler == "grid":
             return None
         self._see(known)
         if listed is not None:
-            return self._listed(listed, self._draw().system_attrs)  # it is of the generation that a draw would be of
+            # It is of the generation that a draw would be of.
+            return self._listed(listed, self._draw().system_attrs, origin)
         finite = config.space.continuous() is None
         drawn, attrs = self._first_drawn(
             GP_TRIES if config.sampler == "gp" else LISTED_TRIES if finite else TRIES, self._replayed(known)
@@ -92,11 +111,14 @@ class Proposer:
             return self._chosen(len(known), attrs)
         self._mirror.study.sampler = RandomSampler(seed=seed_of(config, len(known), 1))
         drawn, _ = self._first_drawn(CHANCE_TRIES, set())
-        return drawn and replace(drawn, system_attrs=attrs)
+        return drawn and replace(drawn, system_attrs=attrs, origin=Origin("chance"))
 
     def _see(self, known: Sequence[FrozenTrial]) -> None:
         self._mirror.update(known)
         self._mirror.study.sampler = sampler_of(self._config, len(known))
+        learned = {"tpe": (TrialState.COMPLETE, TrialState.PRUNED), "gp": (TrialState.COMPLETE,)}
+        states = learned.get(self._config.sampler)
+        self._startup = states is not None and sum(trial.state in states for trial in known) < STARTUP
 
     def _draw(self) -> Proposal:
         """One draw of the sampler, of which nothing but its number is left in the scratch study."""
@@ -107,7 +129,7 @@ class Proposer:
         study.tell(trial, state=TrialState.FAIL)
         # Relative parameters are those of other schedules too; the trial's own are all that running ones need.
         attrs = {name: value for name, value in drawn.system_attrs.items() if ":relative_params" not in name}
-        return Proposal(recipe, drawn.params, drawn.distributions, attrs)
+        return Proposal(recipe, drawn.params, drawn.distributions, attrs, Origin(self._config.sampler, self._startup))
 
     def _replayed(self, known: Sequence[FrozenTrial]) -> set[str]:
         """The recipes that the sequence of qmc will come by again: it begins anew in every process."""
@@ -136,7 +158,10 @@ class Proposer:
             return first
         more = [self._draw() for _ in range(CANDIDATES - 1)]
         same = [one for one in more if one.recipe.schedule == first.recipe.schedule and self._accept(one.recipe)]
-        return min([first, *same], key=lambda one: self._cost(one.recipe))
+        candidates = [first, *same]
+        costs = [self._cost(one.recipe) for one in candidates]
+        chosen = candidates[costs.index(min(costs))]
+        return replace(chosen, origin=Origin(self._config.sampler, self._startup, tuple(costs)))
 
     # -- recipes that are listed ---------------------------------------------------------------------------------------
 
@@ -158,11 +183,12 @@ class Proposer:
         if not self._left:
             return None
         few = random.Random(f"{self._config.seed} {asked}").sample(self._left, min(CANDIDATES, len(self._left)))
-        return self._listed(min(few, key=lambda params: self._cost(space.recipe(params))), attrs)
+        costs = [self._cost(space.recipe(params)) for params in few]
+        return self._listed(few[costs.index(min(costs))], attrs, Origin("rest", steps=tuple(costs)))
 
-    def _listed(self, params: dict[str, Any], attrs: dict[str, Any]) -> Proposal:
+    def _listed(self, params: dict[str, Any], attrs: dict[str, Any], origin: Origin) -> Proposal:
         space = self._config.space
-        return Proposal(space.recipe(params), params, space.distributions(params), attrs)
+        return Proposal(space.recipe(params), params, space.distributions(params), attrs, origin)
 
 
 class Mirror:

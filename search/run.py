@@ -24,6 +24,7 @@ from search.problem import open_problem
 from search.spending import Spending
 from search.study import identity, num_recipes, open_study
 from search.tracking import State, Tracker, default_uri
+from search.written import leave
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def run(
         conclusion = None
         try:
             study = open_study(config, opened.digests, folder, share=share)
+            leave(config, folder)
             tracker.start(
                 identity(study),
                 _params(config),

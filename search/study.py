@@ -51,6 +51,18 @@ def open_study(config: SearchConfig, digests: dict[str, str], folder: Path, *, s
     return study
 
 
+def read_study(name: str, folder: Path) -> optuna.Study:
+    """The study of a search in its folder, to read, also while it runs. Raises ConfigError where there is none."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path = folder / "study.db"
+    try:
+        if path.is_file():  # SQLite would make one
+            return optuna.load_study(study_name=name, storage=f"sqlite:///{path.resolve()}")
+    except KeyError:
+        pass
+    raise ConfigError(f"{path}: must hold the study of search {name!r}, but there is none; `run` the search first")
+
+
 def directions_of(objective: ObjectiveConfig) -> list[StudyDirection]:
     """The metric's, and down for every cost beside it."""
     first = StudyDirection.MAXIMIZE if objective.mode == "max" else StudyDirection.MINIMIZE

@@ -2,6 +2,7 @@
 ended: COMPLETE with the mean at the last rung, PRUNED at an earlier one, or FAIL."""
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import optuna
@@ -11,6 +12,8 @@ from search.entry import GOES_TO, MEASURED, RUNGS, SEEDS, Entry
 from search.proposer import Proposal
 
 CLOSED = "closed"  # user attribute of the study
+ORIGIN = "origin"  # of a trial: search.proposer.Origin as JSON
+TRAINED = "steps_trained"  # of a trial that ended: what was trained for it in the run that ended it
 
 
 class StudyWriter:
@@ -31,7 +34,7 @@ class StudyWriter:
             state=TrialState.RUNNING,
             params=proposal.params,
             distributions=proposal.distributions,
-            user_attrs={"recipe": proposal.recipe.key},
+            user_attrs={"recipe": proposal.recipe.key} | _origin(proposal),
             system_attrs=proposal.system_attrs,
         )
         trial._trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=trial)
@@ -60,6 +63,8 @@ class StudyWriter:
         if entry.failed:
             self._attr(entry, "error", next(iter(entry.failed.values())).strip().splitlines()[-1])
             self._attr(entry, "failed_replicates", sorted(entry.failed))
+        if entry.steps_trained:
+            self._attr(entry, TRAINED, sum(entry.steps_trained.values()))
         value, values = entry.final(), None
         if value is not None and value == value:
             state, values = TrialState.COMPLETE, [value, *(entry.costs[name] for name in self._against)]
@@ -92,3 +97,7 @@ class StudyWriter:
 
     def _attr(self, entry: Entry, name: str, value: Any) -> None:
         self._storage.set_trial_user_attr(entry.trial._trial_id, name, value)
+
+
+def _origin(proposal: Proposal) -> dict[str, str]:
+    return {ORIGIN: json.dumps(asdict(proposal.origin))} if proposal.origin else {}
