@@ -135,7 +135,7 @@ class Model:
         logs = np.array([-loss(point) for point in points]) - proposal.logpdf(points)
         weights = np.exp(logs - logs.max())
         chosen = np.searchsorted(np.cumsum(weights) / weights.sum(), (np.arange(count) + rng.random()) / count)
-        settings = np.zeros((count, 3))
+        settings = np.full((count, 3), -np.inf)  # no trunk, no luck of one
         settings[:, :free] = points[np.minimum(chosen, len(points) - 1)]
         return settings
 

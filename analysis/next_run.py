@@ -153,16 +153,16 @@ class _Bench:
         seen = own + self.seed[:, 0] + self._normal(self.noise[:, 0])
         if made.trunks[0] >= 0:
             seen += self.luck[:, made.trunks[0], 0]
-        return self._worth(np.column_stack([self.means, own]), seen[:, None])
+        return self._worth(np.column_stack([self.means, own]), seen[:, None], tried=self.means.shape[1])
 
     @staticmethod
-    def _worth(means: np.ndarray, seen: np.ndarray) -> float:
+    def _worth(means: np.ndarray, seen: np.ndarray, tried: int | None = None) -> float:
         """By how much the expected mean of the best choice rises when `seen` (D, q) is known: means (D, n) given it are
-        taken as linear in it, which they are for Gaussians."""
+        taken as linear in it, which they are for Gaussians. Before, one can choose of the first `tried` alone."""
         about = seen - seen.mean(axis=0)
         now = means.mean(axis=0)
         slopes = np.linalg.lstsq(about, means - now, rcond=None)[0]
-        return float((now + about @ slopes).max(axis=1).mean() - now.max())
+        return float((now + about @ slopes).max(axis=1).mean() - now[:tried].max())
 
 
 def _neighbours(table: Table, around: Sequence[Row]) -> Iterator[Row]:

@@ -126,8 +126,8 @@ def on_choice(table: Table, winner: Candidate, candidates: Sequence[Candidate], 
             )
     if len(candidates) > 1:
         notes.append(
-            f"chosen as the best of {len(candidates)} recipes on {table.metric}, its mean of {shrunk.raw:.{digits}f} is"
-            f" optimistic: expect {shrunk.expected:.{digits}f}, 90% interval {shrunk.low:.{digits}f} to"
+            f"the best of {len(candidates)} recipes is also the luckiest: its {table.metric} of {shrunk.raw:.{digits}f}"
+            f" regresses to {shrunk.expected:.{digits}f}, 90% interval {shrunk.low:.{digits}f} to"
             f" {shrunk.high:.{digits}f}"
         )
     for score in shrunk.tests:

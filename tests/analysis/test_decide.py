@@ -28,6 +28,7 @@ def mixed(fraction: float, share: float = 0.5, adaptation: str = "none") -> Reci
     )
 
 
+FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)
 TUNED = Recipe(
     schedule="finetune",
     adaptation="real_bn",
@@ -107,10 +108,14 @@ def test_a_runner_up_within_the_spread_is_called_not_distinguishable() -> None:
     }
     decision = decide(table(scores))
     text = decision.recommendation
-    assert text == (
+    sentence = (
         "Train `finetune` on 25% of the real images (30 labels) after 500 steps (lr 0.03) on 100% of the synthetic "
-        "images (400), with real_bn, at lr 0.01: val/miou 0.610 ± 0.010 (mean ± std over 3 seeds)."
+        "images (400), with real_bn, at lr 0.01: val/miou 0.610 ± 0.010 (mean ± std over 3 seeds), "
+        "the best of 4 recipes with probability "
     )
+    assert text.startswith(sentence)
+    assert decision.probability is not None
+    assert text == f"{sentence}{decision.probability:.0%}."
     # The best real-only recipe is also the best on all real images: said once.
     assert [c.role for c in decision.comparisons] == [
         "the runner-up",
@@ -128,7 +133,7 @@ def test_a_runner_up_within_the_spread_is_called_not_distinguishable() -> None:
 def test_two_seeds_are_said_once_to_tell_little_and_show_no_interval_that_tells_nothing() -> None:
     scores: dict[Recipe, list[float | None]] = {TUNED: [0.16, 0.18], real(0.25): [0.15, 0.16], real(1.0): [0.14, 0.14]}
     decision = decide(table(scores, seeds=2))
-    assert decision.recommendation.endswith(": val/miou 0.170 ± 0.014 (mean ± std over 2 seeds).")
+    assert ": val/miou 0.170 ± 0.014 (mean ± std over 2 seeds), the best of 3 recipes" in decision.recommendation
     assert decision.notes.count("2 seeds: intervals are wide; 3 or more tell more") == 1
     lines = [note for note in decision.notes if note.startswith("against ")]
     assert len(lines) == 2
@@ -163,7 +168,7 @@ def test_one_seed_says_that_no_difference_can_be_told_from_chance() -> None:
 def test_recipes_without_a_common_seed_are_not_compared() -> None:
     decision = decide(table({real(1.0): [0.7, None, None], mixed(1.0): [None, 0.6, None]}))
     assert decision.comparisons[0].differences == ()
-    assert decision.notes[0].endswith("): no seed in common")
+    assert any(note.endswith("): no seed in common") for note in decision.notes)
     assert any("no recipe finished all 3 replicates" in note for note in decision.notes)
 
 
@@ -204,7 +209,9 @@ def test_what_breaks_a_constraint_is_not_recommended_and_that_is_said() -> None:
 
 def test_the_winners_test_scores_are_reported_and_do_not_choose() -> None:
     decision = decide(table({real(1.0): [0.6, 0.61, 0.62]}))
-    assert "on data that chose nothing: test/other/miou 0.510 ± 0.010, seeds: 3" in decision.notes
+    (note,) = [note for note in decision.notes if note.startswith("on data that chose nothing")]
+    assert note.startswith("on data that chose nothing: test/other/miou 0.510 ± 0.010, seeds: 3; 0.1")
+    assert note.endswith("worse than what val/miou regresses to")
 
 
 @pytest.mark.parametrize(("value", "digits"), [(0.612, 3), (0.0421, 4), (12.3, 1), (123.0, 0), (0.0, 3), (-0.5, 3)])
@@ -230,3 +237,73 @@ def test_the_recommendation_names_the_source_and_compares_with_the_best_on_anoth
     assert roles == {"the runner-up": "refined", "the best recipe on another real source": "original+refined"}
     alone = {recipe: values for recipe, values in scores.items() if recipe.real_source == "refined"}
     assert [c.role for c in decide(table(alone)).comparisons] == ["the runner-up"]
+
+
+def test_how_probable_the_winner_and_its_group_are_is_said_and_adds_up() -> None:
+    scores: dict[Recipe, list[float | None]] = {
+        TUNED: [0.60, 0.62, 0.61],
+        mixed(0.25): [0.61, 0.60, 0.60],
+        mixed(0.25, share=0.75): [0.59, 0.60, 0.60],
+        real(0.25): [0.50, 0.52, 0.51],
+    }
+    decision = decide(table(scores))
+    assert decision.posterior is not None
+    assert decision.probability == decision.posterior.probability_best[0]
+    assert sum(decision.groups.values()) == pytest.approx(1)
+    assert set(decision.groups) == {("finetune", "real_bn"), ("mixed", "none"), ("real_only", "none")}
+    (note,) = [note for note in decision.notes if note.startswith("probability ")]
+    assert "that it is the best of 4 recipes; else mixed real=0.25" in note
+    assert any(note.startswith("the best recipe is of finetune + real_bn ") for note in decision.notes)
+    (choice,) = [note for note in decision.notes if note.startswith("the best of 4 recipes is also the luckiest")]
+    assert f"its val/miou of 0.610 regresses to {decision.contenders[0].expected:.3f}, 90% interval " in choice
+    assert decision.contenders[0].candidate == decision.winner
+    assert len(decision.contenders) == 4
+
+
+def test_one_that_is_more_probably_the_best_than_the_winner_is_named_and_still_not_put_first() -> None:
+    steady: dict[Recipe, list[float | None]] = {
+        real(f): [0.4 + 0.1 * f, 0.41 + 0.1 * f, 0.39 + 0.1 * f] for f in FRACTIONS
+    }
+    decision = decide(table(steady | {mixed(1.0): [0.9, 0.91, None]}))
+    assert decision.winner is not None
+    assert decision.winner.recipe == real(1.0)
+    assert any(note.startswith(f"more probably the best is {mixed(1.0)}, with 2 of 3") for note in decision.notes)
+
+
+def test_a_flat_curve_is_said_to_be_flat_and_a_peak_where_it_lies() -> None:
+    def shares(height: float) -> Table:
+        noise = [0.012, -0.011, 0.013, -0.012, 0.010, -0.011, 0.012, -0.010, 0.011]
+        return table(
+            {
+                mixed(1.0, share): [0.6 - height * (share - 0.5) ** 2 + noise[3 * i + seed] for seed in range(3)]
+                for i, share in enumerate((0.25, 0.5, 0.75))
+            }
+        )
+
+    assert any(note.startswith("synthetic share: the curve is flat") for note in decide(shares(0.0)).notes)
+    assert any(note.startswith("synthetic share: best at 0.5") for note in decide(shares(4.0)).notes)
+
+
+def test_a_half_that_failed_and_scores_that_are_not_finite_are_said() -> None:
+    scores: dict[Recipe, list[float | None]] = {
+        real(1.0): [0.6, 0.61, 0.62],
+        real(0.5): [math.nan, 0.5, 0.5],
+        mixed(1.0): [None, None, None],
+        mixed(0.5): [None, None, None],
+    }
+    decision = decide(table(scores))
+    assert (
+        "6 of 12 trials failed, and of 2 recipes every one: nothing can be said of these, nor of mixed at all"
+        in decision.notes
+    )
+    assert "1 of 12 trials finished without a finite val/miou and count for nothing" in decision.notes
+
+
+def test_what_one_seed_or_one_recipe_cannot_tell_is_said() -> None:
+    few = decide(table({real(1.0): [0.7], mixed(1.0): [0.6]}, seeds=1))
+    assert any(note.startswith("no recipe has two replicates, so how much chance there is") for note in few.notes)
+    assert any(note.startswith("only 2 recipes finished") for note in few.notes)
+    assert "probability" not in few.recommendation, "it rests on what is thought beforehand"
+    alone = decide(table({real(1.0): [0.7, 0.7, 0.71]}))
+    assert "one recipe finished: there is nothing to choose from" in alone.notes
+    assert alone.recommendation.endswith("(mean ± std over 3 seeds).")

@@ -193,3 +193,20 @@ def test_the_command_line_reads_results_by_default_and_fails_in_one_line(
     assert bad.returncode == 2
     assert bad.stderr.startswith("error: no search 'nothing'")
     assert bad.stderr.count("\n") == 1
+
+
+def test_gap_and_next_are_answered_on_the_command_line(results: Path, tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from analysis.__main__ import app
+
+    def invoke(*told: str) -> str:
+        done = CliRunner().invoke(app, [*told, "--tracking-uri", default_uri(results)])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    shown = invoke("gap", "faces", "--out", str(tmp_path / "gap.csv"))
+    assert "10% real" in shown
+    assert "- val/miou: nobody says of which domain it is" in shown, "there are two sources of real images"
+    assert (tmp_path / "gap.csv").read_text().startswith("trained_on,real_source,real_fraction,tested_on,mean")
+    assert "Run next " in invoke("next", "faces")
