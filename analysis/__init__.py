@@ -1,9 +1,10 @@
 """analysis: what did a search teach us? Reads MLflow alone; no other folder but `trainables/recipe.py`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.curves import Axis, Curve, Line, Point, curve, write_csv
+from analysis.curves import Axis, Curve, Line, Point, curve, curves
 from analysis.decide import Decision, decide
 from analysis.ranking import Candidate, Comparison
 from analysis.runs import Row, Table, load
@@ -23,10 +24,10 @@ __all__ = [
     "best_table",
     "conclude",
     "curve",
+    "curves",
     "decide",
     "load",
     "show",
-    "write_csv",
 ]
 
 
@@ -50,20 +51,19 @@ def conclude(
     out: Path = Path("."),
     *,
     axis: Axis = "real_fraction",
-    metric: str | None = None,
+    metrics: Sequence[str] = (),
 ) -> Conclusion:
-    """Reads a search from MLflow, decides, and writes curve.png, curve.svg and curve.csv into `out`.
+    """Reads a search from MLflow, decides, and writes its curves into `out`, with the data behind them.
 
-    Nothing is written when no trial finished. Raises ValueError as `load` and `curve` do.
+    `metrics` are drawn side by side, by default the objective alone: curve.png, .svg, .html, .csv and .parquet; what
+    was measured by class or region on val is in classes.* or regions.*. Nothing is written when no trial finished.
+    Raises ValueError as `load` and `curves` do.
     """
     table = load(search, tracking_uri=tracking_uri, experiment=experiment)
     decision = decide(table)
     if decision.winner is None:
         return Conclusion(table, decision, ())
-    drawn = curve(table, axis, metric)
-    from analysis import plots  # matplotlib takes a second to import
+    drawn = curves(table, axis, metrics)
+    from analysis import pictures  # matplotlib and plotly take a second to import
 
-    out.mkdir(parents=True, exist_ok=True)
-    files = plots.save(drawn, out)
-    write_csv(drawn, out / "curve.csv")
-    return Conclusion(table, decision, (*files, out / "curve.csv"))
+    return Conclusion(table, decision, pictures.save(table, drawn, pictures.ready(out)))

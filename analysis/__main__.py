@@ -1,7 +1,9 @@
-"""`python -m analysis curve SEARCH` draws and recommends; `python -m analysis table SEARCH` lists every trial;
-`gap SEARCH` compares domains, `next SEARCH` says what to run next."""
+"""`python -m analysis curve SEARCH` draws and recommends, `importance` says which parameters decide, `pareto` what a
+quality costs, `gap` what one domain loses on another, `next` what to run next, and `table` lists every trial. All read
+MLflow alone."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +22,7 @@ console = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=True)  #
 Search = Annotated[str, typer.Argument(metavar="SEARCH", help="The search's name.")]
 Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow; else MLFLOW_TRACKING_URI, else results/.")]
 Experiment = Annotated[str | None, typer.Option(help="MLflow experiment, if it is not titrate.")]
+Out = Annotated[Path | None, typer.Option(help="Folder for the files; else results/SEARCH.")]
 
 
 @app.command("curve")
@@ -27,14 +30,54 @@ def curve_command(
     search: Search,
     tracking_uri: Uri = None,
     experiment: Experiment = None,
-    metric: Annotated[str | None, typer.Option(help="What to draw, if not the objective: test/other/miou.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="What to draw, if not the objective: test/other/miou. Several are panels side by side."),
+    ] = None,
     x: Annotated[Axis, typer.Option(help="What to draw it against.")] = "real_fraction",
-    out: Annotated[Path | None, typer.Option(help="Folder for curve.png, .svg and .csv; else results/SEARCH.")] = None,
+    out: Out = None,
 ) -> None:
-    """Draws the ratio-versus-metric curve and says which recipe to train."""
-    folder = out or Path("results") / search
-    done = conclude(search, tracking_uri, experiment, folder, axis=x, metric=metric)
+    """Draws the ratio-versus-metric curve, also of each class or region, and says which recipe to train."""
+    done = conclude(search, tracking_uri, experiment, _folder(search, out), axis=x, metrics=metric or ())
     show(console, done)
+
+
+@app.command("importance")
+def importance_command(
+    search: Search,
+    tracking_uri: Uri = None,
+    experiment: Experiment = None,
+    metric: Annotated[str | None, typer.Option(help="What is decided, if not the objective.")] = None,
+    out: Out = None,
+) -> None:
+    """Says how much each parameter decides, among the recipes that have it; with parallel coordinates in the HTML."""
+    from analysis import bars, pictures
+    from analysis.importance import importances
+
+    table = load(search, tracking_uri=tracking_uri, experiment=experiment)
+    found = importances(table, metric)
+    lines = []
+    for one in found.subspaces:
+        shares = ", ".join(f"{s.parameter} {s.share:.0%}" + ("" if s.clear else " (chance)") for s in one.shares)
+        explained = "" if one.reason else f"{one.explained:.0%} of the differences explained; "
+        lines.append(f"{bars.headline(one)}: {explained}{one.reason or shares}")
+    _print([bars.title(found), *lines], bars.save(table, found, pictures.ready(_folder(search, out))))
+
+
+@app.command("pareto")
+def pareto_command(search: Search, tracking_uri: Uri = None, experiment: Experiment = None, out: Out = None) -> None:
+    """Says the best quality that each number of labels, of synthetic images and of training steps buys."""
+    from analysis import pareto, pictures
+
+    found = pareto.fronts(load(search, tracking_uri=tracking_uri, experiment=experiment))
+    lines = []
+    for front in found:
+        lines.append(f"{front.metric} by {pareto.COSTS[front.cost]}:")
+        for offer in front.offers:
+            if offer.on_front:
+                score = f"{offer.candidate.mean:.{decimals(offer.candidate.mean)}f}"
+                lines.append(f"  {offer.cost:,g}: {score}  {offer.candidate.recipe}")
+    _print(lines, pareto.save(found, pictures.ready(_folder(search, out))))
 
 
 @app.command("table")
@@ -81,6 +124,15 @@ def next_command(search: Search, tracking_uri: Uri = None, experiment: Experimen
     from analysis.posterior import posterior
 
     show_advice(console, next_run(posterior(load(search, tracking_uri=tracking_uri, experiment=experiment))))
+
+
+def _folder(search: str, out: Path | None) -> Path:
+    return out or Path("results") / search
+
+
+def _print(lines: Sequence[str], files: Sequence[Path]) -> None:
+    for line in [*lines, *(f"wrote {file}" for file in files)]:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def main() -> None:

@@ -6,19 +6,22 @@ best of many recipes is optimistic on the objective itself, and more so where mo
 how many there were, and names the MLflow runs behind it.
 """
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, get_args
+from statistics import median
+from typing import TYPE_CHECKING, Literal, get_args
 
 from analysis.ranking import Candidate, rank
 from analysis.runs import Row, Table, mean, std
 from trainables.recipe import DOMAINS, SCHEDULES, Recipe
 
+if TYPE_CHECKING:
+    from analysis.bands import Band
+
 Axis = Literal["real_fraction", "num_real_labels", "num_synthetic", "synthetic_share"]
 AXES: tuple[Axis, ...] = get_args(Axis)
+DIRECTIONS = {"iou": "max", "region_nme": "min", "point_nme": "min"}  # of what is measured of each class or region
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Line:
     """The points of a schedule, adaptation and source, by x. A reference has no x that varies: one point, a level.
 
     source  of what the search varied: "real refined"; "" where it varied none that the schedule reads
+    band    what a law says along the line, if one was fitted (see bands.py)
     """
 
     label: str
@@ -54,6 +58,7 @@ class Line:
     source: str
     points: tuple[Point, ...]
     reference: bool
+    band: "Band | None" = None
 
 
 @dataclass(frozen=True)
@@ -67,30 +72,79 @@ class Curve:
     seeds: int
     lines: tuple[Line, ...]
 
+    @property
+    def sweeps(self) -> tuple[Line, ...]:
+        """The lines along which x varies."""
+        return tuple(line for line in self.lines if not line.reference)
 
-def curve(table: Table, axis: Axis = "real_fraction", metric: str | None = None) -> Curve:
-    """The curve of a search over `axis`; `metric` is drawn, by default the objective.
+    @property
+    def better(self) -> str:
+        """Which way is better; "" for a metric that is not the objective's on some data, nor that of one class."""
+        own, drawn = measure(self.objective), measure(self.metric)
+        for known, mode in ((own, self.mode), *DIRECTIONS.items()):
+            if drawn == known or drawn.startswith(f"{known}/"):
+                return "higher is better" if mode == "max" else "lower is better"
+        return ""
+
+
+def measure(metric: str) -> str:
+    """What is measured, without the data that it is measured on: `iou/nose` of `test/other/iou/nose`."""
+    dataset, _, rest = metric.partition("/")
+    return rest.partition("/")[2] if dataset == "test" else rest
+
+
+def is_geometric(x: Sequence[float]) -> bool:
+    """Whether x, two or more and ascending, belong on a log axis: where their median is nearer to the geometric mean of
+    their ends than to the middle, as that of 5%, 10%, 25%, 50% and 100% is. Two, whose median tells nothing, do where
+    they differ by a factor of eight."""
+    low, high = x[0], x[-1]
+    if low <= 0:
+        return False
+    if len(x) == 2:
+        return high >= 8 * low
+    centre = median(x)
+    return abs(math.log(centre / math.sqrt(low * high))) < abs(math.log(centre / ((low + high) / 2)))
+
+
+def curves(table: Table, axis: Axis = "real_fraction", metrics: Sequence[str] = ()) -> tuple[Curve, ...]:
+    """The curves of a search over `axis`, one of each metric, by default of the objective alone.
 
     A schedule that uses none of what the axis counts is a reference at x = 0 (synthetic_only on real_fraction), or at
     NaN where the axis means nothing for it (finetune on synthetic_share). Raises ValueError for unknown names, and
-    where no finished trial has the metric.
+    where no finished trial has a metric.
     """
     if axis not in AXES:
         raise ValueError(f"x must be one of {', '.join(AXES)}, but got {axis!r}")
-    drawn = metric or table.metric
-    varied = table.varied
-    groups: dict[tuple[str, str, str], dict[float, list[Candidate]]] = {}
-    for candidate in rank(table):  # best first, and so each group
+    ranked = rank(table)  # best first, and so each group
+    groups = _grouped(ranked, axis, table.varied)
+    return tuple(_curve(table, axis, metric, groups) for metric in dict.fromkeys(metrics or (table.metric,)))
+
+
+def curve(table: Table, axis: Axis = "real_fraction", metric: str | None = None) -> Curve:
+    """The one curve of a metric, by default of the objective. Raises ValueError as `curves` does."""
+    return curves(table, axis, (metric or table.metric,))[0]
+
+
+Groups = dict[tuple[str, str, str], dict[float, list[Candidate]]]
+
+
+def _grouped(ranked: Sequence[Candidate], axis: Axis, varied: Sequence[str]) -> Groups:
+    """The candidates of each line, by x, in the order of the lines."""
+    groups: Groups = {}
+    for candidate in ranked:
         recipe = candidate.recipe
         kind = (recipe.schedule, recipe.adaptation or "none", _source(recipe, varied))
         groups.setdefault(kind, {}).setdefault(_position(axis, candidate)[0], []).append(candidate)
+    return dict(sorted(groups.items(), key=lambda g: (SCHEDULES.index(g[0][0]), g[0][1] != "none", *g[0][1:])))
+
+
+def _curve(table: Table, axis: Axis, metric: str, groups: Groups) -> Curve:
     lines = []
-    in_order = sorted(groups.items(), key=lambda g: (SCHEDULES.index(g[0][0]), g[0][1] != "none", *g[0][1:]))
-    for (schedule, adaptation, source), candidates in in_order:
+    for (schedule, adaptation, source), candidates in groups.items():
         points = []
         for x in sorted(candidates):
-            rows = [row for row in candidates[x][0].rows if row.value(drawn) is not None]
-            values = [value for row in rows if (value := row.value(drawn)) is not None]
+            rows = [row for row in candidates[x][0].rows if row.value(metric) is not None]
+            values = [value for row in rows if (value := row.value(metric)) is not None]
             if values:
                 points.append(Point(x, candidates[x][0].recipe, tuple(rows), tuple(values), len(candidates[x])))
         if points:
@@ -98,10 +152,16 @@ def curve(table: Table, axis: Axis = "real_fraction", metric: str | None = None)
             reference = not any(_position(axis, c)[1] for group in candidates.values() for c in group)
             lines.append(Line(name, schedule, adaptation, source, tuple(points), reference))
     if not lines:
-        known = sorted({name for row in table.rows if row.status == "finished" for name in row.metrics})
+        known = sorted({_family(name) for row in table.rows if row.status == "finished" for name in row.metrics})
         there = f"there are: {', '.join(known) or 'none'}"
-        raise ValueError(f"no finished trial of search {table.search!r} has metric {drawn!r}; {there}")
-    return Curve(table.search, axis, drawn, table.metric, table.mode, len(table.recipes()), table.seeds, tuple(lines))
+        raise ValueError(f"no finished trial of search {table.search!r} has metric {metric!r}; {there}")
+    return Curve(table.search, axis, metric, table.metric, table.mode, len(table.recipes()), table.seeds, tuple(lines))
+
+
+def _family(metric: str) -> str:
+    """A metric's name, but one name for all classes, regions or points: `val/iou/CLASS`."""
+    known = next((name for name in DIRECTIONS if measure(metric).startswith(f"{name}/")), None)
+    return metric.partition(f"{known}/")[0] + f"{known}/NAME" if known else metric
 
 
 def _source(recipe: Recipe, varied: Sequence[str]) -> str:
@@ -135,29 +195,3 @@ def _count(row: Row, name: Literal["num_synthetic", "num_real_labels"]) -> float
             f"MLflow run {row.run_id} must have param {name} for this axis, but has none; choose another x"
         )
     return float(value)
-
-
-def write_csv(drawn: Curve, path: Path) -> None:
-    """One row per point, with the ids of its MLflow runs separated by spaces."""
-    header = ["line", drawn.axis, "metric", "mean", "std", "min", "max", "seeds", "values", "num_recipes"]
-    header += ["num_real_labels", "num_synthetic", "real_source", "synthetic_source", "recipe", "recipe_key", "run_ids"]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for line in drawn.lines:
-            for point in line.points:
-                row = point.rows[0]
-                cells: list[object] = [line.label, _cell(point.x), drawn.metric]
-                cells += [_cell(value) for value in (point.mean, point.std, min(point.values), max(point.values))]
-                cells += [_joined([r.seed for r in point.rows]), _joined(point.values), point.num_recipes]
-                cells += [row.num_real_labels, row.num_synthetic]
-                cells += [point.recipe.real_source, point.recipe.synthetic_source, str(point.recipe), point.recipe.key]
-                writer.writerow([*cells, _joined([r.run_id for r in point.rows])])
-
-
-def _cell(value: float) -> str:
-    return "" if math.isnan(value) else repr(value)
-
-
-def _joined(values: Sequence[object]) -> str:
-    return " ".join(map(str, values))

@@ -1,145 +1,245 @@
-"""The picture of a curve: curve.png to look at, curve.svg to print, the same bytes for the same runs.
+"""The picture of curves: a PNG to look at, an SVG to print, the same bytes for the same runs.
 
-Drawn without pyplot, so that nothing global is touched and no display is needed. Colours: Okabe and Ito's palette
-(Color Universal Design, 2008), told apart by readers with any colour vision; schedules differ in colour and marker,
-adaptations in line style and filling, sources in how light the colour is.
+Drawn without pyplot, so that nothing global is touched and no display is needed. A panel shows a metric; where there
+are more lines than eyes tell apart, each schedule has a panel of its own, beside what it is compared with.
 """
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from analysis.curves import Curve, Line, Point
+from analysis.bands import COVERAGE
+from analysis.curves import Curve, Line, Point, is_geometric, measure
+from analysis.style import Look, is_shared, looks
 
-COLOURS = {
-    "real_only": "#000000",
-    "synthetic_only": "#CC79A7",
-    "mixed": "#0072B2",
-    "gradual": "#009E73",
-    "finetune": "#D55E00",
-    "mixed_finetune": "#E69F00",
-}
-MARKERS = {
-    "real_only": "s",
-    "synthetic_only": "D",
-    "mixed": "o",
-    "gradual": "v",
-    "finetune": "^",
-    "mixed_finetune": "P",
-}
 AXIS_LABELS = {
-    "real_fraction": "labelled real images",
-    "num_real_labels": "labelled real images",
-    "num_synthetic": "synthetic images",
+    "real_fraction": "labelled real images (share of those there are)",
+    "num_real_labels": "labelled real images (number)",
+    "num_synthetic": "synthetic images (number)",
     "synthetic_share": "synthetic share of each batch",
 }
-LIGHTEST = 0.55  # how far towards white the last source of a schedule is drawn
-MIN_GAP = 1 / 14  # of the axis: x that lie closer have no ticks of their own, their labels would overlap
+WIDTH = 9.5  # inches
+MOST_LINES = 8  # in one panel
+MIN_GAP = 0.65  # inches: x that lie closer to the next have no ticks of their own, their labels would overlap
+MANY = 15  # x, that are no list of fractions but drawn from a range: ticks are round numbers
 
 
-def draw(drawn: Curve) -> Figure:
-    """One line per schedule, adaptation and source through the means; bars from lowest to highest seed, each a dot."""
-    figure = Figure(figsize=(9.5, 5.4), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    sweeps = [line for line in drawn.lines if not line.reference]
-    adaptations = sorted({line.adaptation for line in drawn.lines} - {"none"})
-    for i, line in enumerate(sweeps):
-        shift = 6.0 * (i - (len(sweeps) - 1) / 2)
-        _sweep(figure, axes, line, _colour(line, drawn.lines), shift=shift, adaptations=adaptations)
-    for line in drawn.lines:
-        if line.reference:
-            _reference(axes, line, _colour(line, drawn.lines))
-    axes.set_xlabel(AXIS_LABELS[drawn.axis])
-    _scale(axes, drawn, sweeps)
-    values = [value for line in drawn.lines for point in line.points for value in point.values]
-    margin = 0.06 * (max(values) - min(values)) or 0.05
-    axes.set_ylim(min(values) - margin, max(values) + margin)  # autoscaling does not see lines that were moved
-    better = "higher is better" if drawn.mode == "max" else "lower is better"
-    axes.set_ylabel(f"{drawn.metric} ({better})" if drawn.metric == drawn.objective else drawn.metric)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    seeds = "1 seed" if drawn.seeds == 1 else f"{drawn.seeds} seeds"
-    axes.set_title(f"{drawn.search}: {drawn.metric}, {drawn.num_recipes} recipes, {seeds}", loc="left", pad=26)
-    caption = (
-        f"each point: the best recipe at that x by mean {drawn.objective}; bars: lowest to highest seed; dots: seeds"
+@dataclass(frozen=True)
+class Panel:
+    """Some lines of a curve under a title."""
+
+    title: str
+    curve: Curve
+    lines: tuple[Line, ...]
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """What y has to show: every seed, and the band where the line was measured."""
+        values = [value for line in self.lines for point in line.points for value in point.values]
+        for band in (line.band for line in self.lines if line.band is not None):
+            values += [*band.low[band.inside], *band.high[band.inside]]
+        return min(values), max(values)
+
+
+def draw(drawn: Sequence[Curve]) -> Figure:
+    """Curves of several metrics over one axis: one line per schedule, adaptation and source through the means; bars
+    from lowest to highest seed, each a dot; shaded, what the law expects of another run; dotted, where it
+    extrapolates."""
+    lines = [line for panel in drawn for line in panel.lines]
+    apart = len({line.label for line in lines}) > MOST_LINES
+    panels = []
+    for each in drawn:
+        own = [line for line in each.lines if not is_shared(line)]
+        for schedule in dict.fromkeys(line.schedule for line in own) if apart else ():
+            kept = tuple(line for line in each.lines if is_shared(line) or line.schedule == schedule)
+            panels.append(Panel(schedule if len(drawn) == 1 else f"{schedule}: {each.metric}", each, kept))
+        if not apart:
+            panels.append(Panel("" if len(drawn) == 1 else _role(each), each, each.lines))
+    columns, look = min(2, len(panels)), looks(lines, apart=apart)
+    height = 4.2 if columns == 1 else 3.0
+    return grid(panels, look, title=title(drawn), label=label(drawn), columns=columns, height=height)
+
+
+def title(drawn: Sequence[Curve]) -> str:
+    first = drawn[0]
+    seeds = "1 seed" if first.seeds == 1 else f"{first.seeds} seeds"
+    what = first.metric if len(drawn) == 1 else measure(first.metric)
+    return f"{first.search}: {what}, {first.num_recipes} recipes, {seeds}"
+
+
+def label(drawn: Sequence[Curve]) -> str:
+    """Of y: the metric, or what is measured where several have that in common, and which way is better."""
+    names = list(dict.fromkeys(each.metric if len(drawn) == 1 else measure(each.metric) for each in drawn))
+    ways = {each.better for each in drawn}
+    return ", ".join(names) + (f" ({ways.pop()})" if len(ways) == 1 and "" not in ways else "")
+
+
+def caption(drawn: Sequence[Curve]) -> str:
+    lines = [line for panel in drawn for line in panel.lines]
+    text = f"each point: the best recipe at that x by mean {drawn[0].objective}"
+    if any(len(point.values) > 1 for line in lines for point in line.points):
+        text += "; bars: lowest to highest seed; dots: seeds"
+    if any(line.band is not None for line in lines):
+        text += (
+            f"\nshaded: where the law expects {COVERAGE:.0%} of new runs; dotted: the law beyond what a line measured"
+        )
+    return text
+
+
+def grid(
+    panels: Sequence[Panel],
+    look: dict[str, Look],
+    *,
+    title: str,
+    label: str,
+    columns: int,
+    height: float,
+    one_scale: bool = False,
+) -> Figure:
+    """Panels in rows of `columns`, each `height` inches high, with x shared and one legend below; `label` is of y.
+
+    one_scale  every panel spans as much of y as any, each from its own level: equal rises look equal
+    """
+    rows = math.ceil(len(panels) / columns)
+    labels = list(dict.fromkeys(line.label for panel in panels for line in panel.lines))
+    in_row = max(1, min(len(labels), int(112 / (max(map(len, labels)) + 8))))  # as many as WIDTH has room for
+    tall = rows * height + 0.21 * math.ceil(len(labels) / in_row) + 1.1
+    figure = Figure(figsize=(WIDTH, tall), dpi=150, layout="constrained")
+    figure.suptitle(title, x=0.01, ha="left", fontsize="large", fontweight="bold")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+    span = max(high - low for low, high in (panel.limits for panel in panels))
+    for place, (panel, each) in enumerate(zip(panels, axes, strict=False)):
+        _panel(figure, each, panel, look, columns=columns, span=span if one_scale else None)
+        each.tick_params(labelbottom=place + columns >= len(panels))
+    for unused in axes[len(panels) :]:
+        unused.set_axis_off()
+    figure.supxlabel(AXIS_LABELS[panels[0].curve.axis], fontsize="medium")
+    figure.supylabel(label, fontsize="medium")
+    handles: dict[str, object] = {}
+    for each in axes[: len(panels)]:
+        handles |= {label: handle for handle, label in zip(*each.get_legend_handles_labels(), strict=True)}
+    legend = figure.legend(
+        handles=[handles[label] for label in labels],
+        loc="outside lower left",
+        ncols=in_row,
+        frameon=False,
+        fontsize="small",
+        handlelength=3.4,
+        title=caption([panel.curve for panel in panels]),
+        title_fontsize="small",
+        alignment="left",
     )
-    axes.text(0, 1.025, caption, transform=axes.transAxes, fontsize="small", color="#555555")
-    handles = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    order = [handles[line.label] for line in drawn.lines]
-    axes.legend(
-        handles=order, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small", handlelength=3
-    )
+    legend.get_title().set_color("#555555")
     return figure
 
 
-def save(drawn: Curve, folder: Path) -> tuple[Path, Path]:
-    """Writes curve.png and curve.svg into an existing folder; the SVG holds no date and no random ids."""
-    png, svg = folder / "curve.png", folder / "curve.svg"
+def save(figure: Figure, folder: Path, name: str) -> tuple[Path, Path]:
+    """Writes NAME.png and NAME.svg into an existing folder; the SVG holds no date and no random ids."""
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     with matplotlib.rc_context({"svg.hashsalt": "titrate"}):
-        draw(drawn).savefig(png)
-        draw(drawn).savefig(svg, metadata={"Date": None})
+        figure.savefig(png)
+        figure.savefig(svg, metadata={"Date": None})
     return png, svg
 
 
-def _colour(line: Line, lines: Sequence[Line]) -> tuple[float, ...]:
-    """The schedule's colour as RGB in [0, 1], lighter from source to source in the order of the lines."""
-    sources = list(dict.fromkeys(other.source for other in lines if other.schedule == line.schedule))
-    light = LIGHTEST * sources.index(line.source) / max(1, len(sources) - 1)
-    return tuple(channel + light * (1 - channel) for channel in to_rgb(COLOURS[line.schedule]))
+def _role(drawn: Curve) -> str:
+    return f"{drawn.metric} (chose the recipes)" if drawn.metric == drawn.objective else drawn.metric
 
 
-def _sweep(
-    figure: Figure, axes: Axes, line: Line, colour: tuple[float, ...], *, shift: float, adaptations: list[str]
+def _panel(
+    figure: Figure, axes: Axes, panel: Panel, look: dict[str, Look], *, columns: int, span: float | None
 ) -> None:
+    sweeps = [line for line in panel.lines if not line.reference]
+    for i, line in enumerate(sweeps):
+        shift = 6.0 / columns * (i - (len(sweeps) - 1) / 2)
+        _sweep(figure, axes, line, look[line.label], shift=shift, small=columns > 1)
+    for line in panel.lines:
+        if line.reference:
+            _reference(axes, line, look[line.label])
+    _scale(axes, panel.curve, columns)
+    low, high = panel.limits
+    middle, half = (low + high) / 2, (high - low if span is None else span) / 2
+    half = 1.12 * half or 0.05
+    axes.set_ylim(middle - half, middle + half)  # autoscaling does not see lines that were moved
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if panel.title:
+        axes.set_title(panel.title, loc="left", fontsize="medium")
+
+
+def _sweep(figure: Figure, axes: Axes, line: Line, look: Look, *, shift: float, small: bool) -> None:
     """`shift` in points moves the line sideways, so that bars at one x stay apart."""
-    x = [point.x for point in line.points]
-    mean = [point.mean for point in line.points]
-    below = [max(0.0, point.mean - min(point.values)) for point in line.points]  # max: three 0.7 average below 0.7
-    above = [max(0.0, max(point.values) - point.mean) for point in line.points]
     moved = axes.transData + ScaledTranslation(shift / 72, 0, figure.dpi_scale_trans)
-    plain = line.adaptation == "none"
-    dashes: Any = "-" if plain else (0, (4, 1 + adaptations.index(line.adaptation)))
-    style: dict[str, Any] = {"color": colour, "transform": moved, "zorder": 3}
-    axes.errorbar(
+    x, mean = [point.x for point in line.points], [point.mean for point in line.points]
+    axes.plot(
         x,
         mean,
-        yerr=[below, above],
-        linestyle=dashes,
-        marker=MARKERS[line.schedule],
-        markerfacecolor=colour if plain else "white",
-        markersize=6.5,
+        color=look.colour,
+        linestyle=(0, look.dashes) if look.dashes else "-",
         linewidth=1.6,
-        elinewidth=1.1,
-        capsize=2.5,
+        marker=look.marker,
+        markersize=5 if small else 6.5,
+        markerfacecolor=look.colour if look.filled else "white",
         label=line.label,
-        **style,
+        transform=moved,
+        zorder=3,
     )
-    seeds = [(point.x, value) for point in line.points for value in point.values]
-    axes.plot(*zip(*seeds, strict=True), ".", markersize=4.5, alpha=0.35, **(style | {"zorder": 2}))
+    seeds = [(point, value) for point in line.points for value in point.values if len(point.values) > 1]
+    if seeds:
+        spread = [point for point in line.points if len(point.values) > 1]
+        below = [max(0.0, point.mean - min(point.values)) for point in spread]  # max: three 0.7 average below 0.7
+        above = [max(0.0, max(point.values) - point.mean) for point in spread]
+        at = [point.x for point in spread]
+        axes.errorbar(
+            at,
+            [point.mean for point in spread],
+            yerr=[below, above],
+            linestyle="",
+            color=look.colour,
+            elinewidth=1.1,
+            capsize=0 if small else 2.5,
+            transform=moved,
+            zorder=2.5,
+        )
+        dots = [point.x for point, _ in seeds], [value for _, value in seeds]
+        axes.plot(*dots, ".", color=look.colour, markersize=3 if small else 4.5, alpha=0.35, transform=moved, zorder=2)
+    if (band := line.band) is not None:
+        axes.fill_between(
+            band.x,
+            band.low,
+            band.high,
+            where=band.inside.tolist(),
+            color=look.colour,
+            alpha=0.12,
+            linewidth=0,
+            zorder=1,
+        )
+        for beyond in (band.x <= x[0], band.x >= x[-1]):
+            axes.plot(band.x[beyond], band.middle[beyond], ":", color=look.colour, linewidth=1.3, zorder=1.5)
 
 
-def _reference(axes: Axes, line: Line, colour: tuple[float, ...]) -> None:
+def _reference(axes: Axes, line: Line, look: Look) -> None:
     """A schedule that the axis does not vary: a dashed level with a band from its lowest to its highest seed."""
     (point,) = line.points
-    dashes = (0, (6, 2)) if line.adaptation == "none" else (0, (2, 2))
-    axes.axhline(point.mean, color=colour, linestyle=dashes, linewidth=1.4, label=line.label, zorder=1.5)
-    axes.axhspan(min(point.values), max(point.values), color=colour, alpha=0.10, linewidth=0, zorder=1)
+    axes.axhline(
+        point.mean, color=look.colour, linestyle=(0, look.dashes or (6, 2)), linewidth=1.4, label=line.label, zorder=1.5
+    )
+    axes.axhspan(min(point.values), max(point.values), color=look.colour, alpha=0.10, linewidth=0, zorder=1)
 
 
-def _scale(axes: Axes, drawn: Curve, sweeps: list[Line]) -> None:
-    """A log scale where x spans a factor of eight or more; ticks at the x there are, with image counts below."""
+def _scale(axes: Axes, drawn: Curve, columns: int) -> None:
+    """A log scale where the x are geometric; ticks at the x there are, with image counts below where there is room."""
     points: dict[float, list[Point]] = {}
-    for point in (point for line in sweeps for point in line.points):
+    for point in (point for line in drawn.sweeps for point in line.points):
         points.setdefault(point.x, []).append(point)
     if drawn.axis == "synthetic_share":
         axes.set_xlim(0, 1)
@@ -149,31 +249,37 @@ def _scale(axes: Axes, drawn: Curve, sweeps: list[Line]) -> None:
         axes.set_xticks([])
         return
     x = sorted(points)
-    log = x[-1] >= 8 * x[0]
+    log = len(x) > 1 and is_geometric(x)
     if log:
         axes.set_xscale("log")
-    places = [math.log(value) if log else value for value in x]
-    span = places[-1] - places[0]
-    if all(right - left >= MIN_GAP * span for left, right in pairwise(places)):
-        axes.xaxis.set_major_locator(FixedLocator(x))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticklabels([_tick(drawn, points[value]) for value in x])
-    elif drawn.axis == "real_fraction":
-        axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
-    else:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    places = np.log(x) if log else np.array(x)
+    span = float(places[-1] - places[0])
     if len(x) == 1:
         axes.set_xlim(x[0] / 2, x[0] * 1.5)
     elif log:
         axes.set_xlim(x[0] / math.exp(0.07 * span), x[-1] * math.exp(0.07 * span))
     else:
         axes.set_xlim(x[0] - 0.07 * span, x[-1] + 0.07 * span)
+    if len(x) <= MANY:
+        gap = MIN_GAP / (0.8 * WIDTH / columns) * span  # 0.8: what the axis takes of the width
+        shown = [x[-1]]
+        for value, place in zip(reversed(x[:-1]), reversed(places[:-1]), strict=True):
+            if (math.log(shown[-1]) if log else shown[-1]) - place >= gap:
+                shown.append(value)
+        axes.xaxis.set_major_locator(FixedLocator(sorted(shown)))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xticklabels([_tick(drawn, points[value], counted=columns < 3) for value in sorted(shown)])
+    elif drawn.axis == "real_fraction":
+        axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+    else:
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
 
 
-def _tick(drawn: Curve, points: Sequence[Point]) -> str:
+def _tick(drawn: Curve, points: Sequence[Point], *, counted: bool) -> str:
     """Of the points at one x. How many images a fraction is depends on the source: said where all points agree."""
     x = points[0].x
     if drawn.axis != "real_fraction":
-        return f"{x:g}"
+        return f"{x:,g}"
     counts = {point.rows[0].num_real_labels for point in points}
-    return f"{100 * x:.4g}%" + (f"\n{counts.pop()} images" if len(counts) == 1 and None not in counts else "")
+    (count,) = counts if counted and len(counts) == 1 else (None,)
+    return f"{100 * x:.4g}%" + (f"\n{count:,}" + (" images" if count < 10000 else "") if count is not None else "")

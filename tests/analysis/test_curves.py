@@ -1,13 +1,15 @@
 """curve: what stands at each x, chosen by the objective's mean, against tables worked out by hand; and its picture."""
 
-import csv
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from matplotlib.axes import Axes
 
-from analysis import Row, Table, curve, plots, write_csv
+from analysis import Row, Table, curve, curves, plots
+from analysis.curves import Curve, is_geometric, measure
+from analysis.style import looks
 from trainables.recipe import Pretrain, Recipe
 
 
@@ -62,6 +64,13 @@ def make(scores: dict[Recipe, list[float | None]]) -> Table:
 
 
 TABLE = make(SCORES)
+
+
+def picture(drawn: Curve) -> tuple[Axes, list[str]]:
+    """The one panel of a curve's picture, and what its legend says."""
+    figure = plots.draw([drawn])
+    (axes,), (legend,) = figure.axes, figure.legends
+    return axes, [text.get_text() for text in legend.get_texts()]
 
 
 def test_one_line_per_schedule_and_adaptation_in_a_fixed_order() -> None:
@@ -135,36 +144,64 @@ def test_unknown_names_are_refused_in_one_line_that_lists_what_there_is() -> Non
         curve(TABLE, metric="val/mae")
 
 
-def test_the_csv_names_the_runs_behind_every_point(tmp_path: Path) -> None:
-    write_csv(curve(TABLE), tmp_path / "curve.csv")
-    with (tmp_path / "curve.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 6
-    assert rows[0]["run_ids"] == "run00 run01 run02"
-    assert float(rows[0]["mean"]) == 0.5
-    assert rows[0]["recipe_key"] == REAL_LOW.key
+@pytest.mark.parametrize(
+    ("x", "log"),
+    [
+        ((0.05, 0.1, 0.25, 0.5, 1.0), True),
+        ((0.25, 0.5, 1.0), True),
+        ((100.0, 200.0, 400.0, 800.0), True),
+        (tuple(k / 10 for k in range(1, 11)), False),
+        ((0.5, 0.75, 1.0), False),
+        ((0.5, 1.0), False),
+        ((0.05, 1.0), True),
+        ((0.0, 0.1, 1.0), False),
+    ],
+)
+def test_geometric_fractions_have_a_log_axis(x: tuple[float, ...], log: bool) -> None:
+    assert is_geometric(x) == log
+
+
+def test_what_is_measured_is_told_apart_from_the_data_that_it_is_measured_on() -> None:
+    assert [measure(name) for name in ("val/miou", "test/other/miou", "test/other/iou/nose")] == [
+        "miou",
+        "miou",
+        "iou/nose",
+    ]
+    value, other = curves(TABLE, metrics=("val/miou", "test/other/miou"))
+    assert (value.better, other.better) == ("higher is better", "higher is better")
+    assert replace(value, metric="val/pixel_accuracy").better == "", "which way that goes is not known"
+    assert replace(value, metric="val/region_nme/nose").better == "lower is better"
+
+
+def test_several_metrics_are_drawn_for_the_same_recipes_in_panels_with_one_legend() -> None:
+    drawn = curves(TABLE, metrics=("val/miou", "test/other/miou", "val/miou"))
+    assert [each.metric for each in drawn] == ["val/miou", "test/other/miou"]
+    assert [p.recipe for line in drawn[0].lines for p in line.points] == [
+        p.recipe for line in drawn[1].lines for p in line.points
+    ]
+    figure = plots.draw(drawn)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["val/miou (chose the recipes)", "test/other/miou"]
+    assert len(figure.legends) == 1
 
 
 @pytest.mark.parametrize("axis", ["real_fraction", "num_real_labels", "num_synthetic", "synthetic_share"])
 def test_every_axis_can_be_drawn_with_every_line_in_view_and_in_the_legend(axis: str) -> None:
     drawn = curve(TABLE, axis)  # type: ignore[arg-type]
-    (axes,) = plots.draw(drawn).axes
-    legend = axes.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == [line.label for line in drawn.lines]
+    axes, legend = picture(drawn)
+    assert legend == [line.label for line in drawn.lines]
     low, high = axes.get_ylim()
     assert low < 0.3
     assert high > 0.8
 
 
 def test_tick_labels_say_percents_and_images() -> None:
-    (axes,) = plots.draw(curve(TABLE)).axes
+    axes, _ = picture(curve(TABLE))
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5%\n6 images", "100%\n120 images"]
 
 
 def test_a_single_point_and_a_search_of_synthetic_only_can_be_drawn(tmp_path: Path) -> None:
     for chosen in (REAL_ALL, SYNTHETIC):
-        png, svg = plots.save(curve(make({chosen: [0.5]})), tmp_path)
+        png, svg = plots.save(plots.draw([curve(make({chosen: [0.5]}))]), tmp_path, "curve")
         assert png.read_bytes().startswith(b"\x89PNG")
         assert "<svg" in svg.read_text()
 
@@ -172,7 +209,7 @@ def test_a_single_point_and_a_search_of_synthetic_only_can_be_drawn(tmp_path: Pa
 def test_the_picture_is_the_same_bytes_each_time(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        plots.save(curve(TABLE), tmp_path / name)
+        plots.save(plots.draw([curve(TABLE)]), tmp_path / name, "curve")
     assert (tmp_path / "a/curve.svg").read_bytes() == (tmp_path / "b/curve.svg").read_bytes()
     assert (tmp_path / "a/curve.png").read_bytes() == (tmp_path / "b/curve.png").read_bytes()
 
@@ -206,36 +243,41 @@ def test_sources_that_the_search_varied_have_lines_of_their_own() -> None:
     ]
 
 
-def test_lines_of_other_sources_differ_in_lightness_and_are_in_the_legend(tmp_path: Path) -> None:
+def test_lines_of_other_sources_differ_in_lightness_and_are_in_the_legend() -> None:
     drawn = curve(make(SOURCES))
-    (axes,) = plots.draw(drawn).axes
-    legend = axes.get_legend()
-    assert legend is not None
-    assert [text.get_text() for text in legend.get_texts()] == [line.label for line in drawn.lines]
-    colours = [plots._colour(line, drawn.lines) for line in drawn.lines]
+    assert picture(drawn)[1] == [line.label for line in drawn.lines]
+    found = looks(drawn.lines)
+    colours = [found[line.label].colour for line in drawn.lines]
     assert colours[0] == (0, 0, 0)
     assert 0 < colours[1][0] < colours[2][0] < 0.8
-    assert colours[3] == plots._colour(curve(TABLE).lines[1], curve(TABLE).lines)
+    assert colours[3] == looks(curve(TABLE).lines)["synthetic_only"].colour
 
 
 def test_a_fraction_of_sources_of_other_sizes_is_not_said_in_images() -> None:
     """5% of `original` are 6 images, and here 5% of `refined` are 3."""
     table = make(SOURCES)
     rows = [replace(row, num_real_labels=3) if row.recipe.real_source == "refined" else row for row in table.rows]
-    (axes,) = plots.draw(curve(replace(table, rows=tuple(rows[:9])))).axes
+    axes, _ = picture(curve(replace(table, rows=tuple(rows[:9]))))
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5%"]
-    (axes,) = plots.draw(curve(replace(table, rows=table.rows[:9]))).axes
+    axes, _ = picture(curve(replace(table, rows=table.rows[:9])))
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5%\n6 images"]
 
 
-def test_the_csv_has_the_sources(tmp_path: Path) -> None:
-    write_csv(curve(make(SOURCES)), tmp_path / "curve.csv")
-    with (tmp_path / "curve.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["real_source"], row["synthetic_source"]) for row in rows] == [
-        ("original", ""),
-        ("original+refined", ""),
-        ("refined", ""),
-        ("", "studio"),
-        ("refined", "studio"),
-    ]
+def test_more_lines_than_eyes_tell_apart_have_a_panel_per_schedule_beside_what_all_are_compared_with() -> None:
+    scores = SCORES | {
+        recipe("mixed", real_fraction=fraction, adaptation=method): [0.6, 0.6, 0.6]
+        for fraction in (0.05, 1.0)
+        for method in ("adabn", "dsbn", "dson")
+    }
+    scores |= {recipe("finetune", real_fraction=0.05, adaptation="adabn"): [0.7, 0.7, 0.7]}
+    drawn = curve(make(scores))
+    assert len(drawn.lines) == 9
+    figure = plots.draw([drawn])
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["mixed", "finetune"]
+    for axes in figure.axes:
+        assert {"real_only", "synthetic_only"} <= {str(line.get_label()) for line in axes.get_lines()}
+    assert "mixed + dsbn" not in {str(line.get_label()) for line in figure.axes[1].get_lines()}
+    found = looks(drawn.lines, apart=True)
+    own = [line.label for line in drawn.lines if line.schedule == "mixed"]
+    assert len({found[label].colour for label in own}) == len({found[label].marker for label in own}) == len(own)

@@ -14,6 +14,7 @@ from search.tracking import Tracker, default_uri
 from trainables.recipe import Pretrain, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
+CURVE = {f"curve.{kind}" for kind in ("png", "svg", "html", "csv", "parquet")}
 RECIPES = [
     Recipe(schedule="real_only", real_fraction=0.1, lr=0.012345678901234567),
     Recipe(schedule="synthetic_only", synthetic_fraction=0.25, lr=1e-05),
@@ -149,7 +150,7 @@ def test_a_search_is_concluded_by_its_means_in_files_that_name_its_runs(results:
     assert done.decision.winner.recipe == RECIPES[3]
     assert done.decision.winner.mean == pytest.approx(0.355)
     assert done.recommendation.startswith("Train `mixed` on 100% of the real images (12 labels)")
-    assert [file.name for file in done.files] == ["curve.png", "curve.svg", "curve.csv"]
+    assert {file.name for file in done.files} == CURVE
     written = (tmp_path / "out/curve.csv").read_text()
     assert all(row.run_id in written for row in done.decision.winner.rows)
 
@@ -186,13 +187,14 @@ def test_the_command_line_reads_results_by_default_and_fails_in_one_line(
     done = command(results, "curve", "faces", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Train `mixed` on 100% of the real images" in done.stdout
-    assert {file.name for file in (tmp_path / "results/faces").iterdir()} == {"curve.png", "curve.svg", "curve.csv"}
+    assert {file.name for file in (tmp_path / "results/faces").iterdir()} == CURVE
     table = command(results, "table", "faces", cwd=tmp_path)
     assert table.stdout.count("finished") == 9
     bad = command(results, "curve", "nothing", cwd=tmp_path)
     assert bad.returncode == 2
     assert bad.stderr.startswith("error: no search 'nothing'")
     assert bad.stderr.count("\n") == 1
+<<<<<<< HEAD
 
 
 def test_gap_and_next_are_answered_on_the_command_line(results: Path, tmp_path: Path) -> None:
@@ -210,3 +212,34 @@ def test_gap_and_next_are_answered_on_the_command_line(results: Path, tmp_path: 
     assert "- val/miou: nobody says of which domain it is" in shown, "there are two sources of real images"
     assert (tmp_path / "gap.csv").read_text().startswith("trained_on,real_source,real_fraction,tested_on,mean")
     assert "Run next " in invoke("next", "faces")
+=======
+    file = tmp_path / "a file"
+    file.touch()
+    for arguments, reason in (
+        (("curve", "faces", "--metric", "val/miou", "--metric", "test/x/miou"), "has metric 'test/x/miou'"),
+        (("importance", "faces", "--metric", "val/mae"), "with metric 'val/mae'"),
+        (("pareto", "broken"), "must have a finished trial"),
+        (("pareto", "faces", "--out", str(file / "below")), "--out must be a folder that can be made"),
+    ):
+        bad = command(results, *arguments, cwd=tmp_path)
+        assert (bad.returncode, bad.stderr.count("\n")) == (2, 1), bad.stderr
+        assert bad.stderr.startswith("error: ")
+        assert reason in bad.stderr
+    assert not (tmp_path / "results/broken").exists()
+
+
+def test_importance_and_pareto_say_on_the_terminal_what_their_files_show(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    done = command(results, "importance", "faces", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "all recipes: 5 recipes: too few recipes: 10 or more can tell" in done.stdout
+    done = command(results, "pareto", "faces", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # Of two replicates each; what cost no label scored 0.155, and what has labels 0.355 at most.
+    assert f"  0: 0.155  {RECIPES[1]}" in done.stdout
+    assert f"  12: 0.355  {RECIPES[3]}" in done.stdout
+    assert str(RECIPES[2]) not in done.stdout, "it costs as much and is worse"
+    written = {file.name for file in (tmp_path / "results/faces").iterdir()}
+    kinds = ("png", "svg", "html", "csv", "parquet")
+    assert written == {f"{name}.{kind}" for name in ("importance", "pareto") for kind in kinds}
+>>>>>>> e0527f0 (Curves of several metrics with bands, per class, to point at, and as Parquet; importances and Pareto fronts)
