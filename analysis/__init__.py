@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.curves import Axis, Curve, Line, Point, curve, curves
+from analysis.curves import Axis, Curve, Line, Point, curve, curves_of
 from analysis.decide import Decision, decide
 from analysis.ranking import Candidate, Comparison
 from analysis.runs import Row, Table, load
@@ -24,7 +24,7 @@ __all__ = [
     "best_table",
     "conclude",
     "curve",
-    "curves",
+    "curves_of",
     "decide",
     "load",
     "show",
@@ -57,13 +57,13 @@ def conclude(
 
     `metrics` are drawn side by side, by default the objective alone: curve.png, .svg, .html, .csv and .parquet; what
     was measured by class or region on val is in classes.* or regions.*. Nothing is written when no trial finished.
-    Raises ValueError as `load` and `curves` do.
+    Raises ValueError as `load` and `curves_of` do.
     """
     table = load(search, tracking_uri=tracking_uri, experiment=experiment)
     decision = decide(table)
     if decision.winner is None:
         return Conclusion(table, decision, ())
-    drawn = curves(table, axis, metrics)
+    drawn = curves_of(table, axis, metrics)
     from analysis import pictures  # matplotlib and plotly take a second to import
 
     return Conclusion(table, decision, pictures.save(table, drawn, pictures.ready(out)))

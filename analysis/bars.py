@@ -93,6 +93,10 @@ def figure(found: Importances) -> go.Figure:
         picture.add_vline(x=one.chance, line={"dash": "dash", "width": 1, "color": "#555555"}, **where)
         picture.update_xaxes(range=[0, 1.05], tickformat=".0%", **where)
         picture.update_yaxes(autorange="reversed", **where)
+    for place in range(len(shown), 2 * rows):
+        unused = {"row": place // 2 + 1, "col": place % 2 + 1}
+        picture.update_xaxes(visible=False, **unused)
+        picture.update_yaxes(visible=False, **unused)
     notes = [CAPTION] if shown else []
     notes += [f"{headline(one)}: {one.reason}" for one in found.subspaces if one.reason]
     under = html.escape("\n".join(notes)).replace("\n", "<br>")

@@ -106,7 +106,7 @@ def is_geometric(x: Sequence[float]) -> bool:
     return abs(math.log(centre / math.sqrt(low * high))) < abs(math.log(centre / ((low + high) / 2)))
 
 
-def curves(table: Table, axis: Axis = "real_fraction", metrics: Sequence[str] = ()) -> tuple[Curve, ...]:
+def curves_of(table: Table, axis: Axis = "real_fraction", metrics: Sequence[str] = ()) -> tuple[Curve, ...]:
     """The curves of a search over `axis`, one of each metric, by default of the objective alone.
 
     A schedule that uses none of what the axis counts is a reference at x = 0 (synthetic_only on real_fraction), or at
@@ -121,8 +121,8 @@ def curves(table: Table, axis: Axis = "real_fraction", metrics: Sequence[str] = 
 
 
 def curve(table: Table, axis: Axis = "real_fraction", metric: str | None = None) -> Curve:
-    """The one curve of a metric, by default of the objective. Raises ValueError as `curves` does."""
-    return curves(table, axis, (metric or table.metric,))[0]
+    """The one curve of a metric, by default of the objective. Raises ValueError as `curves_of` does."""
+    return curves_of(table, axis, (metric or table.metric,))[0]
 
 
 Groups = dict[tuple[str, str, str], dict[float, list[Candidate]]]

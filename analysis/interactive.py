@@ -67,6 +67,10 @@ def figure(drawn: Sequence[Curve], *, title: str | None = None, columns: int = 2
             centre = sum(limits[place]) / 2
             picture.update_yaxes(range=[centre - half, centre + half], **where)
         picture.update_yaxes(showgrid=True, gridcolor="#dddddd", **where)
+    for place in range(len(drawn), rows * columns):
+        unused = {"row": place // columns + 1, "col": place % columns + 1}
+        picture.update_xaxes(visible=False, **unused)
+        picture.update_yaxes(visible=False, **unused)
     under = html.escape(plots.caption(drawn)).replace("\n", "<br>")
     return picture.update_layout(
         **LAYOUT | {"margin": {"l": 70, "r": 20, "t": 100, "b": 60}},

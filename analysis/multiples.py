@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from analysis import plots
-from analysis.curves import DIRECTIONS, Axis, Curve, curves, measure
+from analysis.curves import DIRECTIONS, Axis, Curve, curves_of, measure
 from analysis.decide import rank
 from analysis.runs import Table, mean
 from analysis.style import looks
@@ -34,7 +34,7 @@ class Multiples:
 
 
 def multiples(table: Table, axis: Axis = "real_fraction", dataset: str = "val") -> tuple[Multiples, ...]:
-    """Those of what was measured by class or by region; none where nothing was. Raises ValueError as `curves` does."""
+    """Those of what was measured by class or by region; none where nothing was, or nothing finished."""
     winner = next(iter(rank(table)), None)
     if winner is None:
         return ()
@@ -49,7 +49,7 @@ def multiples(table: Table, axis: Axis = "real_fraction", dataset: str = "val") 
         sign = 1 if DIRECTIONS[family] == "max" else -1
         order = sorted(values, key=lambda metric: (sign * mean(values[metric]), metric))
         if order:
-            found.append(Multiples(noun, family, dataset, curves(table, axis, order)))
+            found.append(Multiples(noun, family, dataset, curves_of(table, axis, order)))
     return tuple(found)
 
 

@@ -6,6 +6,7 @@ them. Here a parameter that a recipe does not have is at "–", below the values
 
 import html
 import math
+from typing import Any
 
 import plotly.graph_objects as go
 
@@ -49,7 +50,7 @@ def figure(table: Table, metric: str | None = None) -> go.Figure:
     )
 
 
-def _dimension(name: str, column: list[object]) -> dict[str, object]:
+def _dimension(name: str, column: list[Any]) -> dict[str, Any]:
     """An axis: the values of a list at equal distances, those of a range where they are, on a log scale if they are
     geometric."""
     levels = sorted({value for value in column if value is not None}, key=lambda v: (isinstance(v, str), v))

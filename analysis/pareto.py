@@ -146,7 +146,7 @@ def draw(drawn: Sequence[Front]) -> Figure:
         alignment="left",
     )
     legend.get_title().set_color("#555555")
-    for handle in legend.legend_handles:
+    for handle in legend.get_lines():
         handle.set_alpha(1)
     return figure
 

@@ -17,8 +17,9 @@ class Formula:
     """A law with an interval of 5% about it. It refuses methods that it does not know, as a fitted one does."""
 
     def predict(self, real: ArrayLike, synthetic: ArrayLike, group: str | None = None) -> Floats:
-        worth = {None: 0.0, "mixed": 0.05, "mixed + real_bn": 0.06, "finetune": 0.08, "finetune + real_bn": 0.09}[group]
-        return 2.0 * (1 + np.asarray(real, float) + worth * np.asarray(synthetic, float)) ** -0.3
+        worth = {None: 0.0, "synthetic_only": 0.02, "mixed": 0.05, "finetune": 0.08}
+        worth |= {f"{schedule} + real_bn": 0.06 for schedule in ("mixed", "finetune")}
+        return 2.0 * (1 + np.asarray(real, float) + worth[group] * np.asarray(synthetic, float)) ** -0.3
 
     def interval(
         self, real: ArrayLike, synthetic: ArrayLike, group: str | None = None, coverage: float = 0.9

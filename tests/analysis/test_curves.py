@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from matplotlib.axes import Axes
 
-from analysis import Row, Table, curve, curves, plots
+from analysis import Row, Table, curve, curves_of, plots
 from analysis.curves import Curve, is_geometric, measure
 from analysis.style import looks
 from trainables.recipe import Pretrain, Recipe
@@ -167,14 +167,14 @@ def test_what_is_measured_is_told_apart_from_the_data_that_it_is_measured_on() -
         "miou",
         "iou/nose",
     ]
-    value, other = curves(TABLE, metrics=("val/miou", "test/other/miou"))
+    value, other = curves_of(TABLE, metrics=("val/miou", "test/other/miou"))
     assert (value.better, other.better) == ("higher is better", "higher is better")
     assert replace(value, metric="val/pixel_accuracy").better == "", "which way that goes is not known"
     assert replace(value, metric="val/region_nme/nose").better == "lower is better"
 
 
 def test_several_metrics_are_drawn_for_the_same_recipes_in_panels_with_one_legend() -> None:
-    drawn = curves(TABLE, metrics=("val/miou", "test/other/miou", "val/miou"))
+    drawn = curves_of(TABLE, metrics=("val/miou", "test/other/miou", "val/miou"))
     assert [each.metric for each in drawn] == ["val/miou", "test/other/miou"]
     assert [p.recipe for line in drawn[0].lines for p in line.points] == [
         p.recipe for line in drawn[1].lines for p in line.points

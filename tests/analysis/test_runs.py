@@ -10,6 +10,7 @@ import pytest
 from mlflow import MlflowClient
 
 from analysis import conclude, load
+from analysis.__main__ import main
 from search.tracking import Tracker, default_uri
 from trainables.recipe import Pretrain, Recipe
 
@@ -194,7 +195,56 @@ def test_the_command_line_reads_results_by_default_and_fails_in_one_line(
     assert bad.returncode == 2
     assert bad.stderr.startswith("error: no search 'nothing'")
     assert bad.stderr.count("\n") == 1
-<<<<<<< HEAD
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("curve", "faces", "--metric", "val/miou", "--metric", "test/x/miou"), "has metric 'test/x/miou'"),
+        (("importance", "faces", "--metric", "val/mae"), "with metric 'val/mae'"),
+        (("pareto", "broken"), "must have a finished trial"),
+        (("pareto", "faces", "--out", "a-file/below"), "--out must be a folder that can be made"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line_and_leaves_no_folder(
+    results: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    reason: str,
+) -> None:
+    (tmp_path / "a-file").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["analysis", *arguments, "--tracking-uri", default_uri(results)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (2, 1), said
+    assert said.startswith("error: ")
+    assert reason in said
+    assert [path.name for path in tmp_path.iterdir()] == ["a-file"]
+
+
+def test_importance_and_pareto_say_on_the_terminal_what_their_files_show(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {}
+    for name in ("importance", "pareto"):
+        options = ["--tracking-uri", default_uri(results), "--out", str(tmp_path / "out")]
+        monkeypatch.setattr(sys, "argv", ["analysis", name, "faces", *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+        said[name] = capsys.readouterr().out
+    assert "all recipes: 5 recipes: too few recipes: 10 or more can tell" in said["importance"]
+    # Of two replicates each; what cost no label scored 0.155, and what has labels 0.355 at most.
+    assert f"  0: 0.155  {RECIPES[1]}" in said["pareto"]
+    assert f"  12: 0.355  {RECIPES[3]}" in said["pareto"]
+    assert str(RECIPES[2]) not in said["pareto"], "it costs as much and is worse"
+    kinds = ("png", "svg", "html", "csv", "parquet")
+    written = {file.name for file in (tmp_path / "out").iterdir()}
+    assert written == {f"{name}.{kind}" for name in ("importance", "pareto") for kind in kinds}
 
 
 def test_gap_and_next_are_answered_on_the_command_line(results: Path, tmp_path: Path) -> None:
@@ -212,34 +262,3 @@ def test_gap_and_next_are_answered_on_the_command_line(results: Path, tmp_path: 
     assert "- val/miou: nobody says of which domain it is" in shown, "there are two sources of real images"
     assert (tmp_path / "gap.csv").read_text().startswith("trained_on,real_source,real_fraction,tested_on,mean")
     assert "Run next " in invoke("next", "faces")
-=======
-    file = tmp_path / "a file"
-    file.touch()
-    for arguments, reason in (
-        (("curve", "faces", "--metric", "val/miou", "--metric", "test/x/miou"), "has metric 'test/x/miou'"),
-        (("importance", "faces", "--metric", "val/mae"), "with metric 'val/mae'"),
-        (("pareto", "broken"), "must have a finished trial"),
-        (("pareto", "faces", "--out", str(file / "below")), "--out must be a folder that can be made"),
-    ):
-        bad = command(results, *arguments, cwd=tmp_path)
-        assert (bad.returncode, bad.stderr.count("\n")) == (2, 1), bad.stderr
-        assert bad.stderr.startswith("error: ")
-        assert reason in bad.stderr
-    assert not (tmp_path / "results/broken").exists()
-
-
-def test_importance_and_pareto_say_on_the_terminal_what_their_files_show(results: Path, tmp_path: Path) -> None:
-    (tmp_path / "results").mkdir()
-    done = command(results, "importance", "faces", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "all recipes: 5 recipes: too few recipes: 10 or more can tell" in done.stdout
-    done = command(results, "pareto", "faces", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    # Of two replicates each; what cost no label scored 0.155, and what has labels 0.355 at most.
-    assert f"  0: 0.155  {RECIPES[1]}" in done.stdout
-    assert f"  12: 0.355  {RECIPES[3]}" in done.stdout
-    assert str(RECIPES[2]) not in done.stdout, "it costs as much and is worse"
-    written = {file.name for file in (tmp_path / "results/faces").iterdir()}
-    kinds = ("png", "svg", "html", "csv", "parquet")
-    assert written == {f"{name}.{kind}" for name in ("importance", "pareto") for kind in kinds}
->>>>>>> e0527f0 (Curves of several metrics with bands, per class, to point at, and as Parquet; importances and Pareto fronts)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from analysis import Curve, curves, tables
+from analysis import Curve, curves_of, tables
 from tests.analysis import scored
 from tests.analysis.test_curves import REAL_LOW, SOURCES, TABLE, make
 
@@ -22,7 +22,7 @@ def saved(drawn: tuple[Curve, ...], folder: Path) -> tuple[list[dict[str, str]],
 
 
 def test_every_point_names_its_recipe_and_its_runs(tmp_path: Path) -> None:
-    text, parquet = saved(curves(TABLE), tmp_path)
+    text, parquet = saved(curves_of(TABLE), tmp_path)
     assert len(text) == len(parquet) == 6
     assert text[0]["run_ids"] == "run00 run01 run02"
     assert parquet[0]["run_ids"] == ["run00", "run01", "run02"]
@@ -33,7 +33,7 @@ def test_every_point_names_its_recipe_and_its_runs(tmp_path: Path) -> None:
 
 def test_both_files_say_the_same_of_every_metric_to_the_last_bit(tmp_path: Path) -> None:
     table = scored.table(scored.recipes())
-    drawn = curves(table, metrics=("val/miou", "test/other/miou"))
+    drawn = curves_of(table, metrics=("val/miou", "test/other/miou"))
     text, parquet = saved(drawn, tmp_path)
     assert [row["metric"] for row in text] == [row["metric"] for row in parquet]
     assert {row["metric"] for row in text} == {"val/miou", "test/other/miou"}
@@ -45,10 +45,10 @@ def test_both_files_say_the_same_of_every_metric_to_the_last_bit(tmp_path: Path)
 
 
 def test_what_is_not_known_is_empty_and_null(tmp_path: Path) -> None:
-    text, parquet = saved(curves(make({REAL_LOW: [0.5]})), tmp_path)
+    text, parquet = saved(curves_of(make({REAL_LOW: [0.5]})), tmp_path)
     assert (text[0]["std"], text[0]["num_synthetic"]) == ("", "")
     assert (parquet[0]["std"], parquet[0]["num_synthetic"]) == (None, None)
-    drawn = curves(TABLE, "synthetic_share")
+    drawn = curves_of(TABLE, "synthetic_share")
     assert any(math.isnan(point.x) for line in drawn[0].lines for point in line.points)
     text, parquet = saved(drawn, tmp_path)
     assert [row["x"] is None for row in parquet] == [row["x"] == "" for row in text]
@@ -56,7 +56,7 @@ def test_what_is_not_known_is_empty_and_null(tmp_path: Path) -> None:
 
 
 def test_the_sources_are_there(tmp_path: Path) -> None:
-    text, _ = saved(curves(make(SOURCES)), tmp_path)
+    text, _ = saved(curves_of(make(SOURCES)), tmp_path)
     assert [(row["real_source"], row["synthetic_source"]) for row in text] == [
         ("original", ""),
         ("original+refined", ""),
