@@ -1,7 +1,8 @@
 """Board: every job and how far it got, which slot has it, and what that says of the stages.
 
 The dispatcher's memory, without its conversations: plain calls, no waiting. The queue (search/queue.py) has the jobs
-that nobody works on, the roster (search/roster.py) the slots.
+that nobody works on, the roster (search/roster.py) the slots. A job is forgotten when the scheduler has said that it is
+over, so that what is remembered does not grow with the search.
 """
 
 import asyncio
@@ -13,6 +14,8 @@ from search.job import Failed, Job, Measured, Outcome, Ticket
 from search.queue import Queue
 from search.roster import Roster, SlotState
 from trainables.problem import Problem
+
+REMEMBERED = 1000  # jobs that are over and forgotten, of which the number is kept: words about them may still arrive
 
 
 @dataclass
@@ -54,6 +57,8 @@ class Board:
 
     def __init__(self, problem: Problem, clock: Callable[[], float], *, share: bool, max_failures: int) -> None:
         self.entries: dict[str, JobState] = {}
+        self._over: dict[str, None] = {}  # the last ones, oldest first
+        self._submitted = 0
         self.queue = Queue()
         self.roster = Roster()
         self._problem = problem
@@ -65,20 +70,34 @@ class Board:
     # -- jobs --------------------------------------------------------------------------------------------------
 
     def submit(self, ticket: Ticket) -> None:
-        """Queues a job; the same ticket again changes nothing."""
-        if ticket.id not in self.entries:
+        """Queues a job; the same ticket again changes nothing, also when the job is over."""
+        if ticket.id not in self.entries and not self.is_over(ticket.id):
             job = Job.of(ticket, self._problem, share=self._share)
-            entry = self.entries[ticket.id] = JobState(job, order=len(self.entries))
+            entry = self.entries[ticket.id] = JobState(job, order=self._submitted)
+            self._submitted += 1
             if ticket.after:
                 self.queue.store(name_of(job, job.path[-1].stage.key), ticket.after)
             self.queue.add(job, entry.reached, entry.order)
 
     def stop(self, job: str) -> None:
+        """The job goes no further, and nobody will ask for it any more. It is forgotten, when its slot has left it."""
         entry = self.entries.get(job)
-        if entry is not None and not entry.ended:
+        if entry is not None:
             entry.stopped = True
             self.queue.remove(job)
             entry.tell()
+        if not any(state.job == job for state in self.roster.slots.values()):
+            self._forget(job)
+
+    def is_over(self, job: str) -> bool:
+        """Whether `stop` was told of a job, not too long ago."""
+        return job in self._over
+
+    def _forget(self, job: str) -> None:
+        self.entries.pop(job, None)
+        self._over[job] = None
+        if len(self._over) > REMEMBERED:
+            del self._over[next(iter(self._over))]
 
     # -- slots -------------------------------------------------------------------------------------------------
 
@@ -114,8 +133,12 @@ class Board:
             self.queue.add(entry.job, entry.reached, entry.order, urgent=urgent)
 
     def free(self, state: SlotState) -> None:
+        assert state.job is not None
+        job = state.job
         self._hold(state, None)
         state.free(self._clock())
+        if self.entries[job].stopped:
+            self._forget(job)
 
     def count(self, state: SlotState, trained: int) -> None:
         """Books the steps since the slot's last word on the job that it has."""

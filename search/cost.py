@@ -7,6 +7,7 @@ checkpoint that the store has of it, and where a later stage has one, the earlie
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from datasets.uri import reason
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from trainables.store import Store
 
 log = logging.getLogger(__name__)
+
+PATHS = 1000  # that are remembered: a path takes some kilobytes
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Costs:
         self._problem = problem
         self._share = share
         self._store_of = store_of
-        self._paths: dict[tuple[str, int], Path] = {}
+        self._path = lru_cache(PATHS)(lambda recipe, replicate: path_of(recipe, problem, replicate))
         self._reached: dict[str, int] = {}
         self._stores: dict[str, tuple[Store, set[str]]] = {}  # by namespace, with the stages that it had at first
         self._listed: dict[str, tuple[frozenset[int], int]] = {}  # steps, and what `_reached` was when they were listed
@@ -72,11 +75,8 @@ class Costs:
         self._store_of = store_of
 
     def path(self, recipe: Recipe, replicate: int = 0) -> Path:
-        """`path_of`, once for each recipe and replicate."""
-        key = (recipe.key, replicate)
-        if key not in self._paths:
-            self._paths[key] = path_of(recipe, self._problem, replicate)
-        return self._paths[key]
+        """`path_of`, once for each recipe and replicate of late."""
+        return self._path(recipe, replicate)
 
     def rungs(self, recipe: Recipe) -> tuple[int, ...]:
         """The rungs of its last stage: the search's, or its end alone where it knows its end."""

@@ -43,10 +43,10 @@ class Dispatcher:
         """The job's outcome number `index`, as soon as there is one."""
         entry = self._board.entries.get(job)
         if entry is None:
-            return Unknown()
+            return _stopped() if self._board.is_over(job) else Unknown()
         while len(entry.outcomes) <= index:
             if entry.stopped:
-                return Failed("the job was stopped", "the job was stopped by a verdict before it got so far")
+                return _stopped()
             if self._closing:
                 return Failed("the search was closed", "the search was closed before this job ended")
             listener = asyncio.get_running_loop().create_future()
@@ -61,7 +61,8 @@ class Dispatcher:
         return next((o for o in entry.outcomes if isinstance(o, Failed)), None) if entry else None
 
     async def stop(self, job: str) -> None:
-        """The scheduler's verdict: the job goes no further. A slot that trains it hears so at its next question."""
+        """The scheduler's last word on a job, whether it ended or not: nobody asks for it any more. A slot that trains
+        it hears so at its next question."""
         self._board.stop(job)
 
     # -- slots -------------------------------------------------------------------------------------------------
@@ -235,6 +236,10 @@ class Dispatcher:
     def _look_again(self, name: str) -> None:
         self._board.queue.elsewhere(name, False)
         self._serve()
+
+
+def _stopped() -> Failed:
+    return Failed("the job was stopped", "the job was stopped by a verdict before it got so far")
 
 
 def _now() -> float:

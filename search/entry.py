@@ -45,7 +45,7 @@ class Entry:
         self.failed: dict[int, str] = {}
         self.steps_trained: dict[int, int] = {}  # of earlier tickets of a replicate
         self.values: dict[int, dict[int, float]] = {}  # replicate -> step -> objective
-        self._metrics: dict[int, dict[str, float]] = {}  # replicate -> the newest
+        self._metrics: dict[int, dict[str, float]] = {}  # replicate -> the newest that constraints are about
         self._constraints = constraints
         self.goes_to: int = trial.user_attrs.get(GOES_TO, 0)
         self.reported: dict[int, float] = dict(trial.intermediate_values) or _numbered(trial, RUNGS)
@@ -71,7 +71,7 @@ class Entry:
 
     def measure(self, replicate: int, step: int, value: float, metrics: dict[str, float]) -> None:
         self.values.setdefault(replicate, {})[step] = value
-        self._metrics[replicate] = metrics
+        self._metrics[replicate] = {name: metrics[name] for name in self._constraints if name in metrics}
 
     def take_seeds(self) -> None:
         """Takes up the replicates that had finished when the run before ended."""

@@ -127,6 +127,7 @@ class Proposer:
         recipe = self._config.space.suggest(trial)
         drawn = study._storage.get_trial(trial._trial_id)
         study.tell(trial, state=TrialState.FAIL)
+        self._mirror.storage.forget(trial._trial_id)  # there are some for each recipe, of kilobytes
         # Relative parameters are those of other schedules too; the trial's own are all that running ones need.
         attrs = {name: value for name, value in drawn.system_attrs.items() if ":relative_params" not in name}
         return Proposal(recipe, drawn.params, drawn.distributions, attrs, Origin(self._config.sampler, self._startup))
@@ -195,7 +196,8 @@ class Mirror:
     """The scratch study: copies of the search's trials, each written again when its original changed."""
 
     def __init__(self, directions: Sequence[Direction]) -> None:
-        self.study: Study = optuna.create_study(storage=_Rewritable(), directions=list(directions))
+        self.storage = _Rewritable()
+        self.study: Study = optuna.create_study(storage=self.storage, directions=list(directions))
         self._copies: dict[int, tuple[int, Any]] = {}  # number of the original -> the copy's id, what tells a change
 
     def update(self, known: Sequence[FrozenTrial]) -> None:
@@ -240,6 +242,12 @@ class _Rewritable(InMemoryStorage):
 
     def check_trial_is_updatable(self, trial_id: int, trial_state: TrialState) -> None:
         """Every one is."""
+
+    def forget(self, trial_id: int) -> None:
+        """Leaves of a failed trial its number alone."""
+        empty = create_trial(state=TrialState.FAIL)
+        empty.number, empty._trial_id = self.get_trial_number_from_id(trial_id), trial_id
+        self._set_trial(trial_id, empty)
 
 
 class _Sobol(QMCSampler):

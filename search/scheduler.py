@@ -41,6 +41,7 @@ class LedgerScheduler(FIFOScheduler):
         if result["final"]:
             self._measured(ticket, result)
             self._ledger.finished(ticket, *told)
+            self._dispatcher.stop.remote(ticket.id)
         else:
             self._ledger.left(ticket, *told)
 

@@ -289,21 +289,30 @@ class World:
                 outcome = await self.say("outcome", ticket.id, seen)
                 assert not isinstance(outcome, Unknown)
                 if isinstance(outcome, Failed):
+                    assert (await self.say("failure", ticket.id)).error == outcome.error
+                    await self.over(ticket)
                     return rungs, outcome.error
                 rungs.append(outcome.step)
                 seen += 1
                 if outcome.final:
-                    if self.random.random() < 0.3:
-                        await self.say("stop", ticket.id)  # too late
+                    await self.over(ticket)
                     return rungs, "complete"
                 if self.random.random() < self.plan.stops:
                     break
-            for _ in range(self.random.choice((1, 2))):
-                await self.say("stop", ticket.id)
+            await self.over(ticket)
             if self.random.random() < 0.3:
                 return rungs, "stopped"
             await asyncio.sleep(self.random.choice((0, 0, 1, 30)))
             ticket = replace(ticket, after=rungs[-1])  # promoted
+
+    async def over(self, ticket: Ticket) -> None:
+        """The scheduler's last word, once or twice; what a trial said before may arrive after it."""
+        await self.say("stop", ticket.id)
+        if self.random.random() < 0.5:
+            self.send("submit", ticket)
+            late = await self.say("outcome", ticket.id, 99)
+            assert isinstance(late, Failed)
+            await self.say("stop", ticket.id)
 
     async def run(self, tickets: list[Ticket]) -> list[tuple[list[int], str]]:
         plan = self.plan
@@ -322,6 +331,7 @@ class World:
         await asyncio.gather(*slots, *luck)
         for call in [*self.calls]:  # what a word broke would otherwise be lost with its sender
             await call
+        assert not self.dispatcher._board.entries
         return results
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from search.board import REMEMBERED
 from search.dispatcher import Dispatcher
 from search.job import Failed, Job, Measured, Ticket, Unknown
 from search.queue import PASSES
@@ -138,6 +139,72 @@ def test_a_verdict_reaches_the_slot_at_its_next_question(make: Any) -> None:
         assert await d.progress(0, "a", t.id, stage, 2, 0) is False
         await d.released(0, "a", t.id, 0)
         assert await d.take(0, "a", 0.01) == "wait"
+
+    play(scene())
+
+
+def test_a_job_is_forgotten_when_the_scheduler_says_that_it_is_over_and_its_slot_has_left_it(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        t = ticket("real")
+        await d.submit(t)
+        job = await d.take(0, "a", 0)
+        stage = job.path[0].stage.key
+        await d.report(0, "a", t.id, measured(3), 3)
+        await d.stop(t.id)
+        assert await d.outcome(t.id, 0) == replace(measured(3), steps_trained=3)  # a slot still has it
+        assert await d.progress(0, "a", t.id, stage, 4, 4) is False
+        await d.released(0, "a", t.id, 5)
+        assert not d._board.entries
+        await d.submit(t)  # a word that was late
+        assert isinstance(await d.outcome(t.id, 0), Failed)
+        assert await d.take(0, "a", 0.01) == "wait"
+        assert (await d.snapshot())["steps_trained"] == 5
+
+    play(scene())
+
+
+def test_a_failure_is_known_until_the_scheduler_has_asked_for_it(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        t = ticket("real")
+        await d.submit(t)
+        await d.take(0, "a", 0)
+        await d.report(0, "a", t.id, Failed("it broke", "Traceback"), 0)
+        for _ in range(2):  # the trial that asked may have died with the answer
+            assert await d.outcome(t.id, 0) == Failed("it broke", "Traceback")
+        assert await d.failure(t.id) == Failed("it broke", "Traceback")
+        await d.stop(t.id)
+        assert await d.failure(t.id) is None
+        assert not d._board.entries
+
+    play(scene())
+
+
+def test_what_is_remembered_does_not_grow_with_the_number_of_jobs(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        params = RECIPES["real"].params()
+        sizes = []
+        for number in range(2000):
+            t = Ticket(number, 0, 0, tuple((params | {"lr": 0.001 * (number % 7 + 1)}).items()))
+            await d.submit(t)
+            job = await d.take(0, "a", 0)
+            assert job.id == t.id
+            if number % 3 == 0:
+                await d.report(0, "a", t.id, Failed("it broke", "Traceback"), 0)
+            elif number % 3 == 1:
+                await finish(d, 0, "a", job)
+            else:
+                await d.stop(t.id)
+                await d.released(0, "a", t.id, 0)
+            if number % 2:
+                await d.submit(t)
+            await d.stop(t.id)
+            board = d._board
+            sizes.append(len(board.entries) + len(board._over) + len(board.queue) + len(board.queue._groups))
+        assert max(sizes) == REMEMBERED
+        assert not d._board.entries
 
     play(scene())
 
@@ -477,9 +544,9 @@ def test_a_stop_that_comes_too_late_twice_or_for_nobody_changes_nothing(make: An
         for t in (done, stopped):
             await d.submit(t)
         await finish(d, 0, "a", await d.take(0, "a", 0))
+        assert (await d.outcome(done.id, 0)).final
         await d.stop(done.id)
         await d.stop("nobody")
-        assert (await d.outcome(done.id, 0)).final
         job = await d.take(0, "a", 0)
         await d.report(0, "a", job.id, measured(3), 0)
         waiting = asyncio.create_task(d.outcome(stopped.id, 1))
