@@ -167,8 +167,8 @@ class Story:
                 lines.append(f"but seeds {', '.join(map(str, failed))} failed: {trial.user_attrs.get('error')}")
             broken = [name for name, far in trial.constraints.items() if far > 0] if self.config.constraints else []
             return lines + ([f"it does not keep to the constraints on {', '.join(broken)}"] if broken else [])
-        beyond = sum(max(values_of(one), default=0) > last for one in self.trials.values())
-        there = sum(last in values_of(one) for one in self.trials.values())
+        at_it = [values for one in self.trials.values() if last in (values := values_of(one))]
+        beyond, there = sum(max(values) > last for values in at_it), len(at_it)
         pruner = self.config.pruning.kind
         if trial.state is TrialState.PRUNED:
             return [

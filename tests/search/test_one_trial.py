@@ -48,7 +48,7 @@ def config(toy_packs: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchC
         "store": "somewhere",
         "seed": SEED,
     }
-    (folder / "all.yaml").write_text(yaml.safe_dump(given))
+    (folder / "all.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
     return load(folder / "all.yaml")
 
 

@@ -53,6 +53,12 @@ def network(kind: str, method: NetworkMethod = "none") -> nn.Module:
         for name, buffer in model.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 buffer.copy_(torch.rand(buffer.shape, generator=generator) + 0.5)
+    if kind == "segmentation":  # as many pixels of one class as of another
+        model.eval()
+        images = torch.from_numpy(noise(4, 32, 32, 3, seed=9))
+        with torch.no_grad():
+            logits = task.scored(model, {"image": images})  # type: ignore[attr-defined]
+            model.get_parameter("decoder.last_conv.8.bias").sub_(logits.mean((0, 2, 3)))
     return model.eval()
 
 
@@ -66,7 +72,7 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.Generator(np.random.Philox(seed)).integers(0, 256, shape, dtype=np.uint8)
 
 
-# -- networks that are known: what they say of a square can be told from it --------------------------------------------------------------------------------------------
+# -- networks that are known: what they say of a square can be told from it -------------------------------------------
 
 
 class NearestColour(nn.Module):
@@ -118,7 +124,7 @@ def test_masks_are_of_the_pictures_own_size_and_place(shape: tuple[int, int]) ->
     assert (found == labels)[inner].all()
     if min(shape) >= 32:
         assert inner.mean() > 0.3
-        assert (found == labels).mean() > 0.93
+        assert (found == labels).mean() > 0.85
 
 
 def test_a_box_is_looked_at_alone() -> None:
@@ -190,7 +196,7 @@ def test_what_cannot_be_predicted_is_one_line() -> None:
     assert faces([]) == []
 
 
-# -- folders --------------------------------------------------------------------------------------------
+# -- folders ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", SPECS)
@@ -225,7 +231,7 @@ def test_a_folder_that_is_none_is_one_line(tmp_path: Path) -> None:
         Predictor.load(exported(tmp_path / "good", "segmentation"), "abacus")
 
 
-# -- the command --------------------------------------------------------------------------------------------
+# -- the command ------------------------------------------------------------------------------------------------------
 
 
 def predict(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -324,7 +330,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-# -- drawing --------------------------------------------------------------------------------------------
+# -- drawing ----------------------------------------------------------------------------------------------------------
 
 
 def test_drawings_show_what_is_predicted() -> None:
