@@ -26,7 +26,7 @@ from search.stored import divisions, evaluations
 from search.study import read_study
 from search.tracking import default_uri
 from search.written import find, to_yaml
-from trainables.adaptation import recompute_statistics
+from trainables.evaluation import EvaluationSets
 from trainables.feed import Feed
 from trainables.model_folder import ModelFile, input_of, save
 from trainables.numerics import set_deterministic
@@ -156,11 +156,10 @@ def _weights(
     )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task = build_task(config.task, opened.scenes)
-    run = Run.restore(leg.stage, task, device, Ranks(), ("", leg.stage.key), state)
-    if leg.statistics is not None:
-        feed = Feed(opened.training, device, Ranks(), 0)
-        with run.autocast():
-            recompute_statistics(run.average, feed.once(leg.statistics, task, leg.stage.seed), task.loss)
+    ranks = Ranks()
+    feed = Feed(opened.training, device, ranks, 0)
+    sets = EvaluationSets(task, opened.sources["val"], {}, scenes=opened.scenes, feed=feed, device=device, ranks=ranks)
+    model = sets.model(Run.restore(leg.stage, task, device, ranks, ("", leg.stage.key), state), leg.statistics)
     facts = opened.facts_of(choice.recipe)
     metrics = {name: value for name, value in choice.row.metrics.items() if abs(value) < float("inf")}
     file = ModelFile(
@@ -184,7 +183,7 @@ def _weights(
             "packs": [{"name": f.name, "context": f.context, "digest": f.digest, "rows": f.num_rows} for f in facts],
         },
     )
-    return save(target, run.average, file)
+    return save(target, model, file)
 
 
 def _checkpoint(
