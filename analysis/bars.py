@@ -30,9 +30,9 @@ SCHEMA = pa.schema(
     ]
 )
 CAPTION = (
-    "bars: share of the differences between recipes that a parameter explains by itself (fANOVA); dashed: what a"
-    " shuffled parameter gets;\ngrey: no more than that; explained: how much of the differences is predicted on unseen"
-    " recipes, of which the shares are shares"
+    "bars: how the differences between recipes divide over the parameters, each by itself (fANOVA); dashed: what a"
+    " shuffled parameter gets;\ngrey: no more than that; explained: the part of the differences that is predicted for"
+    " recipes not seen"
 )
 
 
@@ -54,13 +54,14 @@ def draw(found: Importances) -> Figure:
     if not shown:
         return figure
     axes = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights).ravel()
-    for each, one in zip(axes, shown, strict=False):
-        names = [share.parameter for share in one.shares][::-1]
-        lengths = [share.share for share in one.shares][::-1]
-        colours = [CLEAR if share.clear else UNCLEAR for share in one.shares][::-1]
-        each.barh(names, lengths, color=colours, height=0.65)
-        for place, length in enumerate(lengths):
-            each.text(length + 0.01, place, f"{length:.0%}", va="center", fontsize="small")
+    for place, (each, one) in enumerate(zip(axes, shown, strict=False)):
+        colours = [CLEAR if share.clear else UNCLEAR for share in one.shares]
+        lengths = [share.share for share in one.shares]
+        each.barh([share.parameter for share in one.shares], lengths, color=colours, height=0.65)
+        for bar, length in enumerate(lengths):
+            each.text(length + 0.01, bar, f"{length:.0%}", va="center", fontsize="small")
+        row = rows[place // columns]
+        each.set_ylim(max(len(other.shares) for other in row) - 0.4, -0.6)  # all bars as thick, the first on top
         each.axvline(one.chance, color="#555555", linestyle=(0, (4, 2)), linewidth=1)
         each.set_xlim(0, 1.08)
         each.xaxis.set_major_formatter(PercentFormatter(xmax=1))
@@ -92,19 +93,17 @@ def figure(found: Importances) -> go.Figure:
         picture.add_trace(bars, **where)
         picture.add_vline(x=one.chance, line={"dash": "dash", "width": 1, "color": "#555555"}, **where)
         picture.update_xaxes(range=[0, 1.05], tickformat=".0%", **where)
-        picture.update_yaxes(autorange="reversed", **where)
-    for place in range(len(shown), 2 * rows):
-        unused = {"row": place // 2 + 1, "col": place % 2 + 1}
-        picture.update_xaxes(visible=False, **unused)
-        picture.update_yaxes(visible=False, **unused)
+    interactive.hide_unused(picture, len(shown), rows, 2)
     notes = [CAPTION] if shown else []
     notes += [f"{headline(one)}: {one.reason}" for one in found.subspaces if one.reason]
-    under = html.escape("\n".join(notes)).replace("\n", "<br>")
     tallest = max((len(one.shares) for one in shown), default=1)
+    for each in picture.select_yaxes():
+        each.range = [tallest - 0.4, -0.6]  # all bars as thick, the first on top
+    top = interactive.TOP + 18 * len(notes)
     return picture.update_layout(
-        **interactive.LAYOUT | {"margin": {"l": 140, "r": 20, "t": 100 + 18 * len(notes), "b": 40}},
-        title={"text": f"<b>{html.escape(title(found))}</b>", "subtitle": {"text": under}},
-        height=150 + 18 * len(notes) + rows * (70 + 30 * tallest),
+        **interactive.LAYOUT | {"margin": {"l": 140, "r": 20, "t": top, "b": 40}},
+        title=interactive.heading(title(found), "\n".join(notes)),
+        height=top + 40 + rows * (60 + 26 * tallest),
     )
 
 

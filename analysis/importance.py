@@ -22,8 +22,8 @@ from analysis.runs import Table, mean
 from trainables.recipe import SCHEDULES, Recipe
 
 FEWEST = 10  # recipes
-MOST = 256  # recipes; of more, as many are drawn: fANOVA takes minutes for thousands
-NUM_TREES = 64
+MOST = 200  # recipes; of more, as many are drawn: fANOVA takes minutes for thousands
+NUM_TREES = 32
 LISTED = 12  # more distinct numbers than this are a range, and not a list
 SEED = 0
 
@@ -42,7 +42,7 @@ class Subspace:
     """Recipes that have the same parameters, and what each of these decides, the first the most.
 
     num_recipes  that finished; num_used of them were drawn, where they are very many
-    explained    share of the variance between recipes that is predicted, cross-validated; NaN where not tried
+    explained    share of the variance between recipes that is predicted, out of bag; NaN where not tried
     reason       why there are no shares, "" where there are
     """
 
@@ -87,13 +87,15 @@ def scores(table: Table, metric: str) -> dict[Recipe, float]:
 
 
 def subspaces(recipes: Sequence[Recipe]) -> dict[str, list[Recipe]]:
-    """All recipes, those that have each parameter that not all have, and those of each schedule, by name: each set of
-    recipes once, the largest first."""
+    """All recipes, those of each schedule, and those that have a parameter that not all have and that differs between
+    them, by name: each set of recipes once, the largest first."""
     params = {recipe: recipe.params() for recipe in recipes}
     named: dict[frozenset[Recipe], list[str]] = {frozenset(recipes): ["all recipes"]}
     for schedule in SCHEDULES:
         named.setdefault(frozenset(r for r in recipes if r.schedule == schedule), []).append(schedule)
     for name in dict.fromkeys(name for given in params.values() for name in given):
+        if len({given[name] for given in params.values() if name in given}) < 2:
+            continue
         members = frozenset(recipe for recipe in recipes if name in params[recipe])
         if members not in named or named[members][0].startswith("with "):
             named.setdefault(members, []).append(f"with {name}")
@@ -169,9 +171,8 @@ def _fanova(columns: dict[str, list[Any]], values: np.ndarray) -> dict[str, floa
 
 
 def _explained(columns: dict[str, list[Any]], values: np.ndarray) -> float:
-    """R² of a forest on recipes that it was not fitted to, five folds."""
+    """R² of a forest whose trees predict only the recipes that they were not fitted to (out of bag, Breiman 1996)."""
     from sklearn.ensemble import RandomForestRegressor
-    from sklearn.model_selection import KFold, cross_val_predict
 
     features = []
     for column in columns.values():
@@ -180,7 +181,5 @@ def _explained(columns: dict[str, list[Any]], values: np.ndarray) -> float:
             features += [[float(value == level) for value in column] for level in levels]
         else:
             features.append([float(value) for value in column])
-    forest = RandomForestRegressor(NUM_TREES, random_state=SEED)
-    folds = KFold(5, shuffle=True, random_state=SEED)
-    predicted = cross_val_predict(forest, np.array(features).T, values, cv=folds)
-    return float(1 - np.mean((predicted - values) ** 2) / np.var(values))
+    forest = RandomForestRegressor(2 * NUM_TREES, random_state=SEED, oob_score=True)
+    return float(forest.fit(np.array(features).T, values).oob_score_)

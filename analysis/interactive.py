@@ -31,6 +31,7 @@ SYMBOLS = {
     "*": "star",
 }
 HOVER = 70  # characters in a row of what a point tells
+TOP = 96  # pixels, for a title and two lines under it
 LAYOUT = {
     "template": "simple_white",
     "font": {"family": "sans-serif", "size": 13},
@@ -39,45 +40,76 @@ LAYOUT = {
 }
 
 
-def figure(drawn: Sequence[Curve], *, title: str | None = None, columns: int = 2, one_scale: bool = False) -> go.Figure:
+def figure(
+    drawn: Sequence[Curve],
+    *,
+    title: str | None = None,
+    label: str | None = None,
+    columns: int = 2,
+    one_scale: bool = False,
+) -> go.Figure:
     """The curves that `plots.draw` draws, a panel each; a click on a line's name hides it in every panel.
 
-    one_scale  as `plots.grid` has it
+    title, label  of the figure and of y, where they are not those of `plots`
+    one_scale     as `plots.grid` has it
     """
     columns = min(columns, len(drawn))
     rows = math.ceil(len(drawn) / columns)
     titles = [html.escape(panel.metric) for panel in drawn] if len(drawn) > 1 else None
     picture = make_subplots(rows, columns, subplot_titles=titles, vertical_spacing=0.2 / rows)
+    look = looks([line for panel in drawn for line in panel.lines])
     limits = [plots.Panel("", panel, panel.lines).limits for panel in drawn]
     half = 0.56 * max(high - low for low, high in limits)
-    look = looks([line for panel in drawn for line in panel.lines])
-    named: set[str] = set()
+    lowest = range(max(0, len(drawn) - columns), len(drawn))
     for place, panel in enumerate(drawn):
-        where = {"row": place // columns + 1, "col": place % columns + 1}
+        where = _cell(place, columns)
         for line in panel.lines:
-            for trace in _traces(panel, line, look[line.label], first=line.label not in named):
+            for trace in _traces(panel, line, look[line.label]):
+                trace.showlegend = bool(trace.showlegend) and place == 0
                 picture.add_trace(trace, **where)
-            named.add(line.label)
         picture.update_xaxes(**_axis(panel), **where)
-        if where["row"] == rows or place + columns >= len(drawn):
+        if place in (lowest if columns < 3 else (lowest[len(lowest) // 2],)):
             picture.update_xaxes(title=plots.AXIS_LABELS[panel.axis], **where)
-        if where["col"] == 1:
-            picture.update_yaxes(title=html.escape(plots.label(drawn)), **where)
+        if place % columns == 0 and (label is None or place == columns * ((rows - 1) // 2)):
+            picture.update_yaxes(title=html.escape(label or plots.label(drawn)), **where)
         if one_scale:
             centre = sum(limits[place]) / 2
             picture.update_yaxes(range=[centre - half, centre + half], **where)
         picture.update_yaxes(showgrid=True, gridcolor="#dddddd", **where)
-    for place in range(len(drawn), rows * columns):
-        unused = {"row": place // columns + 1, "col": place % columns + 1}
-        picture.update_xaxes(visible=False, **unused)
-        picture.update_yaxes(visible=False, **unused)
-    under = html.escape(plots.caption(drawn)).replace("\n", "<br>")
+    hide_unused(picture, len(drawn), rows, columns)
+    labels = [line.label for line in drawn[0].lines]
+    below = 24 * math.ceil(len(labels) * (max(map(len, labels)) + 12) / 130)  # pixels, of the legend's rows
     return picture.update_layout(
-        **LAYOUT | {"margin": {"l": 70, "r": 20, "t": 100, "b": 60}},
-        title={"text": f"<b>{html.escape(title or plots.title(drawn))}</b>", "subtitle": {"text": under}},
-        height=170 + (380 if columns < 3 else 230) * rows,
-        legend={"groupclick": "togglegroup", "itemwidth": 50},
+        **LAYOUT | {"margin": {"l": 70, "r": 20, "t": TOP + 20, "b": 60 + below}},
+        title=heading(title or plots.title(drawn), plots.caption(drawn)),
+        height=TOP + 100 + below + (360 if columns < 3 else 230) * rows,
+        legend={
+            "orientation": "h",
+            "yref": "container",
+            "y": 0,
+            "yanchor": "bottom",
+            "groupclick": "togglegroup",
+            "itemwidth": 50,
+        },
     )
+
+
+def heading(title: str, under: str) -> dict[str, object]:
+    """A figure's title, with lines in small print under it, at the top of a margin of TOP or more."""
+    text, small = html.escape(title), html.escape(under).replace("\n", "<br>")
+    place = {"yref": "container", "y": 1, "yanchor": "top", "pad": {"t": 14}}
+    return {"text": f"<b>{text}</b>", "subtitle": {"text": small}, **place}
+
+
+def hide_unused(picture: go.Figure, used: int, rows: int, columns: int) -> None:
+    """Makes the panels after the first `used` invisible."""
+    for place in range(used, rows * columns):
+        picture.update_xaxes(visible=False, **_cell(place, columns))
+        picture.update_yaxes(visible=False, **_cell(place, columns))
+
+
+def _cell(place: int, columns: int) -> dict[str, int]:
+    return {"row": place // columns + 1, "col": place % columns + 1}
 
 
 def page(figures: Sequence[go.Figure], title: str) -> str:
@@ -105,7 +137,7 @@ def tell(headline: str, lines: Sequence[str]) -> str:
     return "<br>".join([f"<b>{html.escape(headline)}</b>", *map(html.escape, rows)])
 
 
-def _traces(drawn: Curve, line: Line, look: Look, *, first: bool) -> list[go.Scatter]:
+def _traces(drawn: Curve, line: Line, look: Look) -> list[go.Scatter]:
     shared = {"legendgroup": line.label, "name": html.escape(line.label)}
     colour = look.css
     dash = ",".join(f"{1.8 * length:g}px" for length in look.dashes) or "solid"
@@ -118,10 +150,10 @@ def _traces(drawn: Curve, line: Line, look: Look, *, first: bool) -> list[go.Sca
             x=[ends[0], *x[1:-1], ends[1]],
             y=[point.mean] * (len(x[1:-1]) + 2),
             mode="lines",
-            line={"color": colour, "dash": dash if look.dashes else "10px,4px", "width": 1.6},
+            line={"color": colour, "dash": dash if look.dashes else "20px,5px", "width": 1.6},
             text=hovers[0],
             hovertemplate="%{text}<extra></extra>",
-            showlegend=first,
+            showlegend=True,
             **shared,
         )
         return [level]
@@ -156,7 +188,7 @@ def _traces(drawn: Curve, line: Line, look: Look, *, first: bool) -> list[go.Sca
             marker={"symbol": SYMBOLS[look.marker] + ("" if look.filled else "-open"), "size": 9, "color": colour},
             text=hovers,
             hovertemplate="%{text}<extra></extra>",
-            showlegend=first,
+            showlegend=True,
             **shared,
         )
     )

@@ -68,7 +68,7 @@ def draw(several: Multiples) -> Figure:
         panels,
         looks([line for panel in panels for line in panel.lines]),
         title=title(several),
-        label=f"{several.measure} ({first.better})",
+        label=label(several),
         columns=min(3, len(panels)),
         height=2.1,
         one_scale=True,
@@ -77,6 +77,11 @@ def draw(several: Multiples) -> Figure:
 
 def title(several: Multiples) -> str:
     return f"{several.curves[0].search}: {several.dataset}/{several.measure} by {several.noun}, hardest first"
+
+
+def label(several: Multiples) -> str:
+    """Of y."""
+    return f"{several.measure} ({several.curves[0].better})"
 
 
 def _kept(drawn: Curve) -> set[str]:

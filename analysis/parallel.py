@@ -12,14 +12,15 @@ import plotly.graph_objects as go
 
 from analysis.curves import is_geometric
 from analysis.importance import LISTED, scores
-from analysis.interactive import LAYOUT
+from analysis.interactive import LAYOUT, heading
 from analysis.runs import Table
 
 ABSENT = "–"
 
 
 def figure(table: Table, metric: str | None = None) -> go.Figure:
-    """Of the recipes with a finished replicate, by their means. Drag along an axis to keep a range of it.
+    """Of the recipes with a finished replicate, by their means. Drag along an axis to keep a range of it. A parameter
+    that is the same in all that have it has no axis.
 
     Raises ValueError where no finished trial has the metric.
     """
@@ -30,7 +31,7 @@ def figure(table: Table, metric: str | None = None) -> go.Figure:
     params = [recipe.params() for recipe in scored]
     names = dict.fromkeys(name for given in params for name in given)
     columns = {name: [given.get(name) for given in params] for name in names}
-    shown = [_dimension(name, column) for name, column in columns.items() if len(set(column)) > 1]
+    shown = [_dimension(name, column) for name, column in columns.items() if len({*column} - {None}) > 1]
     values = list(scored.values())
     shown.append({"label": html.escape(judged), "values": values})
     line = {
@@ -41,11 +42,10 @@ def figure(table: Table, metric: str | None = None) -> go.Figure:
         "colorbar": {"title": html.escape(judged)},
     }
     picture = go.Figure(go.Parcoords(line=line, dimensions=shown, labelangle=-15, labelside="top"))
-    title = f"<b>{html.escape(table.search)}: every recipe and its {html.escape(judged)}</b>"
-    subtitle = f"{len(values)} recipes; – is a parameter that a recipe does not have; drag along an axis to keep a part"
+    under = f"{len(values)} recipes; – is a parameter that a recipe does not have; drag along an axis to keep a part"
     return picture.update_layout(
         **LAYOUT | {"margin": {"l": 90, "r": 60, "t": 150, "b": 40}},
-        title={"text": title, "subtitle": {"text": subtitle}},
+        title=heading(f"{table.search}: every recipe and its {judged}", under),
         height=600,
     )
 

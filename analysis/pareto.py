@@ -24,8 +24,9 @@ from analysis.style import COLOURS, MARKERS
 COSTS = {
     "num_real_labels": "labelled real images",
     "num_synthetic": "synthetic images",
-    "steps": "training steps of all stages, trained alone",
+    "steps": "training steps of all stages",
 }
+CAPTION = "each mark: a recipe; large: none that costs as much or less is better"
 SCHEMA = pa.schema(
     [
         ("cost", pa.string()),
@@ -141,7 +142,7 @@ def draw(drawn: Sequence[Front]) -> Figure:
         ncols=6,
         frameon=False,
         fontsize="small",
-        title="each mark: a recipe; large, with bars from lowest to highest seed: none that costs less is better",
+        title=f"{CAPTION}; bars: lowest to highest seed",
         title_fontsize="small",
         alignment="left",
     )
@@ -154,7 +155,6 @@ def draw(drawn: Sequence[Front]) -> Figure:
 def figure(drawn: Sequence[Front]) -> go.Figure:
     """The same to point at."""
     picture = make_subplots(1, len(drawn), shared_yaxes=True, horizontal_spacing=0.04)
-    named: set[str] = set()
     for column, front in enumerate(drawn, 1):
         best = [offer for offer in front.offers if offer.on_front]
         x, y = [offer.cost for offer in best], [offer.candidate.mean for offer in best]
@@ -183,17 +183,25 @@ def figure(drawn: Sequence[Front]) -> go.Figure:
                         hovertemplate="%{text}<extra></extra>",
                         name=schedule,
                         legendgroup=schedule,
-                        showlegend=schedule not in named,
+                        showlegend=False,
                     ),
                     row=1,
                     col=column,
                 )
-                named.add(schedule)
         picture.update_xaxes(title=COSTS[front.cost], tickformat=",~g", row=1, col=column)
+    for schedule in COLOURS:
+        if any(offer.candidate.recipe.schedule == schedule for front in drawn for offer in front.offers):
+            mark = {"color": COLOURS[schedule], "symbol": interactive.SYMBOLS[MARKERS[schedule]], "size": 11}
+            picture.add_trace(
+                go.Scatter(x=[None], y=[None], mode="markers", marker=mark, name=schedule, legendgroup=schedule)
+            )
     picture.update_yaxes(showgrid=True, gridcolor="#dddddd")
     picture.update_yaxes(title=html.escape(_label(drawn[0])), row=1, col=1)
-    title = f"<b>{html.escape(_title(drawn))}</b>"
-    return picture.update_layout(**interactive.LAYOUT, title=title, height=520)
+    return picture.update_layout(
+        **interactive.LAYOUT | {"margin": {"l": 70, "r": 20, "t": interactive.TOP, "b": 60}},
+        title=interactive.heading(_title(drawn), CAPTION),
+        height=540,
+    )
 
 
 def save(drawn: Sequence[Front], folder: Path) -> tuple[Path, ...]:

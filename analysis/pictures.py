@@ -24,7 +24,8 @@ def save(table: Table, drawn: Sequence[Curve], folder: Path) -> tuple[Path, ...]
         name = PLURALS[several.noun]
         files += plots.save(multiples.draw(several), folder, name)
         files += tables.save(tables.points(several.curves), folder, name)
-        figures.append(interactive.figure(several.curves, title=multiples.title(several), columns=3, one_scale=True))
+        named = {"title": multiples.title(several), "label": multiples.label(several)}
+        figures.append(interactive.figure(several.curves, columns=3, one_scale=True, **named))
     return (*files, interactive.save(figures, folder, "curve", plots.title(drawn)))
 
 

@@ -16,19 +16,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from analysis.bands import COVERAGE
+from analysis.bands import COVERAGE, Band
 from analysis.curves import Curve, Line, Point, is_geometric, measure
 from analysis.style import Look, is_shared, looks
 
 AXIS_LABELS = {
-    "real_fraction": "labelled real images (share of those there are)",
+    "real_fraction": "labelled real images (share of all, and number)",
     "num_real_labels": "labelled real images (number)",
     "num_synthetic": "synthetic images (number)",
     "synthetic_share": "synthetic share of each batch",
 }
 WIDTH = 9.5  # inches
 MOST_LINES = 8  # in one panel
-MIN_GAP = 0.65  # inches: x that lie closer to the next have no ticks of their own, their labels would overlap
+TICKS = {1: 0.95, 2: 0.55, 3: 0.45}  # inches that a tick's label takes, by columns: with "images", a number, a share
+MOST_BANDS = 4  # in one panel; of more, only those of lines without adaptation
 MANY = 15  # x, that are no list of fractions but drawn from a range: ticks are round numbers
 
 
@@ -104,7 +105,8 @@ def grid(
     height: float,
     one_scale: bool = False,
 ) -> Figure:
-    """Panels in rows of `columns`, each `height` inches high, with x shared and one legend below; `label` is of y.
+    """Panels in rows of `columns`, each `height` inches high, with x shared, and y too between those of one metric; one
+    legend is below, and `label` is of y.
 
     one_scale  every panel spans as much of y as any, each from its own level: equal rises look equal
     """
@@ -115,13 +117,21 @@ def grid(
     figure = Figure(figsize=(WIDTH, tall), dpi=150, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize="large", fontweight="bold")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
-    span = max(high - low for low, high in (panel.limits for panel in panels))
+    limits: dict[str, tuple[float, float]] = {}
+    for panel in panels:
+        low, high = panel.limits
+        before = limits.get(panel.curve.metric, (low, high))
+        limits[panel.curve.metric] = min(low, before[0]), max(high, before[1])
+    span = max(high - low for low, high in limits.values()) if one_scale else None
     for place, (panel, each) in enumerate(zip(panels, axes, strict=False)):
-        _panel(figure, each, panel, look, columns=columns, span=span if one_scale else None)
+        _panel(figure, each, panel, look, columns)
+        _level(each, *limits[panel.curve.metric], span)
         each.tick_params(labelbottom=place + columns >= len(panels))
     for unused in axes[len(panels) :]:
         unused.set_axis_off()
-    figure.supxlabel(AXIS_LABELS[panels[0].curve.axis], fontsize="medium")
+    lowest = range(max(0, len(panels) - columns), len(panels))
+    for place in lowest if columns < 3 else (lowest[len(lowest) // 2],):  # of three, it is wider than one
+        axes[place].set_xlabel(AXIS_LABELS[panels[0].curve.axis])
     figure.supylabel(label, fontsize="medium")
     handles: dict[str, object] = {}
     for each in axes[: len(panels)]:
@@ -154,9 +164,7 @@ def _role(drawn: Curve) -> str:
     return f"{drawn.metric} (chose the recipes)" if drawn.metric == drawn.objective else drawn.metric
 
 
-def _panel(
-    figure: Figure, axes: Axes, panel: Panel, look: dict[str, Look], *, columns: int, span: float | None
-) -> None:
+def _panel(figure: Figure, axes: Axes, panel: Panel, look: dict[str, Look], columns: int) -> None:
     sweeps = [line for line in panel.lines if not line.reference]
     for i, line in enumerate(sweeps):
         shift = 6.0 / columns * (i - (len(sweeps) - 1) / 2)
@@ -164,16 +172,23 @@ def _panel(
     for line in panel.lines:
         if line.reference:
             _reference(axes, line, look[line.label])
+    banded = [(line, line.band) for line in panel.lines if line.band is not None]
+    for line, band in banded:
+        if len(banded) <= MOST_BANDS or line.adaptation == "none":
+            _band(axes, line, band, look[line.label])
     _scale(axes, panel.curve, columns)
-    low, high = panel.limits
-    middle, half = (low + high) / 2, (high - low if span is None else span) / 2
-    half = 1.12 * half or 0.05
-    axes.set_ylim(middle - half, middle + half)  # autoscaling does not see lines that were moved
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if panel.title:
         axes.set_title(panel.title, loc="left", fontsize="medium")
+
+
+def _level(axes: Axes, low: float, high: float, span: float | None) -> None:
+    """Sets y by hand: autoscaling does not see lines that were moved."""
+    middle, half = (low + high) / 2, (high - low if span is None else span) / 2
+    half = 1.12 * half or 0.05
+    axes.set_ylim(middle - half, middle + half)
 
 
 def _sweep(figure: Figure, axes: Axes, line: Line, look: Look, *, shift: float, small: bool) -> None:
@@ -212,26 +227,27 @@ def _sweep(figure: Figure, axes: Axes, line: Line, look: Look, *, shift: float, 
         )
         dots = [point.x for point, _ in seeds], [value for _, value in seeds]
         axes.plot(*dots, ".", color=look.colour, markersize=3 if small else 4.5, alpha=0.35, transform=moved, zorder=2)
-    if (band := line.band) is not None:
-        axes.fill_between(
-            band.x,
-            band.low,
-            band.high,
-            where=band.inside.tolist(),
-            color=look.colour,
-            alpha=0.12,
-            linewidth=0,
-            zorder=1,
-        )
-        for beyond in (band.x <= x[0], band.x >= x[-1]):
-            axes.plot(band.x[beyond], band.middle[beyond], ":", color=look.colour, linewidth=1.3, zorder=1.5)
+
+
+def _band(axes: Axes, line: Line, band: Band, look: Look) -> None:
+    """The law's interval where the line was measured, and its middle, dotted, where others were measured."""
+    axes.fill_between(
+        band.x, band.low, band.high, where=band.inside.tolist(), color=look.colour, alpha=0.12, linewidth=0, zorder=1
+    )
+    for beyond in (band.x <= line.points[0].x, band.x >= line.points[-1].x):
+        axes.plot(band.x[beyond], band.middle[beyond], ":", color=look.colour, linewidth=1.3, zorder=1.5)
 
 
 def _reference(axes: Axes, line: Line, look: Look) -> None:
     """A schedule that the axis does not vary: a dashed level with a band from its lowest to its highest seed."""
     (point,) = line.points
     axes.axhline(
-        point.mean, color=look.colour, linestyle=(0, look.dashes or (6, 2)), linewidth=1.4, label=line.label, zorder=1.5
+        point.mean,
+        color=look.colour,
+        linestyle=(0, look.dashes or (12, 3)),
+        linewidth=1.4,
+        label=line.label,
+        zorder=1.5,
     )
     axes.axhspan(min(point.values), max(point.values), color=look.colour, alpha=0.10, linewidth=0, zorder=1)
 
@@ -261,25 +277,26 @@ def _scale(axes: Axes, drawn: Curve, columns: int) -> None:
     else:
         axes.set_xlim(x[0] - 0.07 * span, x[-1] + 0.07 * span)
     if len(x) <= MANY:
-        gap = MIN_GAP / (0.8 * WIDTH / columns) * span  # 0.8: what the axis takes of the width
+        gap = TICKS[columns] / (0.8 * WIDTH / columns) * span  # 0.8: what the axis takes of the width
         shown = [x[-1]]
         for value, place in zip(reversed(x[:-1]), reversed(places[:-1]), strict=True):
             if (math.log(shown[-1]) if log else shown[-1]) - place >= gap:
                 shown.append(value)
         axes.xaxis.set_major_locator(FixedLocator(sorted(shown)))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticklabels([_tick(drawn, points[value], counted=columns < 3) for value in sorted(shown)])
+        axes.set_xticklabels([_tick(drawn, points[value], columns) for value in sorted(shown)])
     elif drawn.axis == "real_fraction":
         axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
     else:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
 
 
-def _tick(drawn: Curve, points: Sequence[Point], *, counted: bool) -> str:
+def _tick(drawn: Curve, points: Sequence[Point], columns: int) -> str:
     """Of the points at one x. How many images a fraction is depends on the source: said where all points agree."""
     x = points[0].x
     if drawn.axis != "real_fraction":
         return f"{x:,g}"
     counts = {point.rows[0].num_real_labels for point in points}
-    (count,) = counts if counted and len(counts) == 1 else (None,)
-    return f"{100 * x:.4g}%" + (f"\n{count:,}" + (" images" if count < 10000 else "") if count is not None else "")
+    if columns > 2 or len(counts) > 1 or None in counts:
+        return f"{100 * x:.4g}%"
+    return f"{100 * x:.4g}%\n{counts.pop():,}" + (" images" if columns == 1 else "")

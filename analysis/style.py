@@ -1,7 +1,7 @@
 """How lines look, in every picture: which line has which colour, marker and dashes.
 
 Colours: Okabe and Ito's palette (Color Universal Design, 2008), told apart by readers with any colour vision; no two
-lines differ in colour alone. Where lines of all schedules share a panel, the schedule has the colour and the marker and
+lines differ in hue alone. Where lines of all schedules share a panel, the schedule has the colour and the marker and
 the adaptation the dashes; where each schedule has a panel of its own, the adaptation has all three. Sources differ in
 how light the colour is.
 """

@@ -51,7 +51,6 @@ def test_a_parameter_is_judged_among_the_recipes_that_have_it() -> None:
     assert set(groups) == {
         "all recipes",
         "with real_fraction",
-        "with synthetic_fraction",
         "with adaptation",
         "mixed",
         "finetune",
