@@ -67,7 +67,7 @@ def draw(found: Importances) -> Figure:
         each.xaxis.set_major_formatter(PercentFormatter(xmax=1))
         each.tick_params(axis="y", length=0)
         each.spines[["top", "right"]].set_visible(False)
-        each.set_title(f"{headline(one)}, {one.explained:.0%} explained", loc="left", fontsize="medium")
+        each.set_title(f"{headline(one)}, {one.explained:.0%} explained", loc="left", fontsize="small")
     for unused in axes[len(shown) :]:
         unused.set_axis_off()
     return figure
@@ -78,7 +78,7 @@ def figure(found: Importances) -> go.Figure:
     shown = [one for one in found.subspaces if one.shares]
     rows = max(1, math.ceil(len(shown) / 2))
     titles = [f"{html.escape(headline(one))}, {one.explained:.0%} explained" for one in shown]
-    picture = make_subplots(rows, 2, subplot_titles=titles, vertical_spacing=0.25 / rows, horizontal_spacing=0.2)
+    picture = make_subplots(rows, 2, subplot_titles=titles, vertical_spacing=0.4 / rows, horizontal_spacing=0.2)
     for place, one in enumerate(shown):
         where = {"row": place // 2 + 1, "col": place % 2 + 1}
         bars = go.Bar(
@@ -103,7 +103,7 @@ def figure(found: Importances) -> go.Figure:
     return picture.update_layout(
         **interactive.LAYOUT | {"margin": {"l": 140, "r": 20, "t": top, "b": 40}},
         title=interactive.heading(title(found), "\n".join(notes)),
-        height=top + 40 + rows * (60 + 26 * tallest),
+        height=top + 40 + rows * (76 + 26 * tallest),
     )
 
 
@@ -139,5 +139,5 @@ def title(found: Importances) -> str:
 
 
 def headline(one: Subspace) -> str:
-    used = f" ({one.num_used} drawn)" if one.num_used < one.num_recipes else ""
-    return f"{one.title}: {one.num_recipes} recipe{'' if one.num_recipes == 1 else 's'}{used}"
+    used = f"{one.num_used} of " if one.num_used < one.num_recipes else ""
+    return f"{one.title}: {used}{one.num_recipes} recipe{'' if one.num_recipes == 1 else 's'}"

@@ -24,8 +24,10 @@ from trainables.recipe import SCHEDULES, Recipe
 FEWEST = 10  # recipes
 MOST = 200  # recipes; of more, as many are drawn: fANOVA takes minutes for thousands
 NUM_TREES = 32
-LISTED = 12  # more distinct numbers than this are a range, and not a list
+LISTED = 12  # more distinct numbers than this are a range, and not a list, and are judged in as many classes
 SEED = 0
+
+Column = tuple[list[int], bool]  # the place of each recipe's value, and whether the values are names, without order
 
 
 @dataclass(frozen=True)
@@ -123,13 +125,14 @@ def _judge(title: str, members: Sequence[Recipe], scored: dict[Recipe, float]) -
     values = np.array([scored[members[i]] for i in used])
     if np.ptp(values) == 0:
         return Subspace(title, count, len(values), (), math.nan, math.nan, "all of them are equally good")
-    columns = {name: [params[members[i]][name] for i in used] for name in tried}
+    columns = {name: _places([params[members[i]][name] for i in used]) for name in tried}
     explained = _explained(columns, values)
     if explained <= 0:
         reason = "what is not yet seen is predicted no better than by the mean"
         return Subspace(title, count, len(values), (), math.nan, explained, reason)
     shadows = {
-        f"shuffled {name}": [column[i] for i in rng.permutation(len(values))] for name, column in columns.items()
+        f"shuffled {name}": ([places[i] for i in rng.permutation(len(values))], named)
+        for name, (places, named) in columns.items()
     }
     found = _fanova(columns | shadows, values)
     chance = max(found[name] for name in shadows)
@@ -139,25 +142,21 @@ def _judge(title: str, members: Sequence[Recipe], scored: dict[Recipe, float]) -
     return Subspace(title, count, len(values), tuple(shares), chance / total, explained)
 
 
-def _fanova(columns: dict[str, list[Any]], values: np.ndarray) -> dict[str, float]:
+def _fanova(columns: dict[str, Column], values: np.ndarray) -> dict[str, float]:
     """Optuna's fANOVA of recipes by parameter, on a study that is built in memory."""
-    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
     from optuna.study import create_study
     from optuna.trial import create_trial
 
-    space: dict[str, BaseDistribution] = {}
-    given: dict[str, list[Any]] = {}
-    for name, column in columns.items():
-        levels = sorted(set(column), key=lambda value: (isinstance(value, str), value))
-        if any(isinstance(value, str) for value in levels):
-            space[name], given[name] = CategoricalDistribution(levels), column
-        elif len(levels) <= LISTED:  # numbers of a list are equally likely, whatever their distances
-            space[name], given[name] = IntDistribution(0, len(levels) - 1), [levels.index(value) for value in column]
-        else:
-            space[name], given[name] = FloatDistribution(levels[0], levels[-1], log=is_geometric(levels)), column
+    space: dict[str, BaseDistribution] = {
+        name: CategoricalDistribution(range(max(places) + 1)) if named else IntDistribution(0, max(places))
+        for name, (places, named) in columns.items()
+    }
     trials = [
-        create_trial(params={name: given[name][i] for name in space}, distributions=space, value=float(value))
+        create_trial(
+            params={name: places[i] for name, (places, _) in columns.items()}, distributions=space, value=float(value)
+        )
         for i, value in enumerate(values)
     ]
     logger = logging.getLogger("optuna")
@@ -170,16 +169,28 @@ def _fanova(columns: dict[str, list[Any]], values: np.ndarray) -> dict[str, floa
     return {name: float(value) for name, value in found.items()}
 
 
-def _explained(columns: dict[str, list[Any]], values: np.ndarray) -> float:
+def _explained(columns: dict[str, Column], values: np.ndarray) -> float:
     """R² of a forest whose trees predict only the recipes that they were not fitted to (out of bag, Breiman 1996)."""
     from sklearn.ensemble import RandomForestRegressor
 
-    features = []
-    for column in columns.values():
-        levels = sorted(set(column), key=lambda value: (isinstance(value, str), value))
-        if any(isinstance(value, str) for value in levels):
-            features += [[float(value == level) for value in column] for level in levels]
+    features: list[list[float]] = []
+    for places, named in columns.values():
+        if named:
+            features += [[float(place == level) for place in places] for level in range(max(places) + 1)]
         else:
-            features.append([float(value) for value in column])
+            features.append([float(place) for place in places])
     forest = RandomForestRegressor(2 * NUM_TREES, random_state=SEED, oob_score=True)
     return float(forest.fit(np.array(features).T, values).oob_score_)
+
+
+def _places(values: Sequence[Any]) -> Column:
+    """Values by their place: in the list of those that there are, or, of a range, in LISTED classes of equal width, on
+    a log scale if they are geometric. Of numbers of a list each is as likely, whatever their distances."""
+    named = any(isinstance(value, str) for value in values)
+    levels = sorted(set(values), key=lambda value: (isinstance(value, str), value))
+    if named or len(levels) <= LISTED:
+        order = {level: place for place, level in enumerate(levels)}
+        return [order[value] for value in values], named
+    scaled = np.log(values) if is_geometric(levels) else np.array(values, float)
+    low, high = scaled.min(), scaled.max()
+    return np.minimum(LISTED * (scaled - low) / (high - low), LISTED - 1).astype(int).tolist(), False

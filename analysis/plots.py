@@ -21,7 +21,7 @@ from analysis.curves import Curve, Line, Point, is_geometric, measure
 from analysis.style import Look, is_shared, looks
 
 AXIS_LABELS = {
-    "real_fraction": "labelled real images (share of all, and number)",
+    "real_fraction": "labelled real images (share of all)",
     "num_real_labels": "labelled real images (number)",
     "num_synthetic": "synthetic images (number)",
     "synthetic_share": "synthetic share of each batch",
