@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from plotly.subplots import make_subplots
 
-from analysis import interactive, parallel, plots, tables
+from analysis import interactive, parallel, plots, tables, ticks
 from analysis.importance import Importances, Subspace
 from analysis.runs import Table
 
@@ -45,7 +45,7 @@ def draw(found: Importances) -> Figure:
     notes = [CAPTION] if shown else []
     notes += [f"{headline(one)}: {one.reason}" for one in found.subspaces if one.reason]
     under = "\n".join(notes)
-    size = (plots.WIDTH, sum(heights) + 0.17 * (under.count("\n") + 1) + 0.8)
+    size = (ticks.WIDTH, sum(heights) + 0.17 * (under.count("\n") + 1) + 0.8)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     figure.suptitle(title(found), x=0.01, ha="left", fontsize="large", fontweight="bold")
     figure.legend(

@@ -13,7 +13,7 @@ from textwrap import wrap
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis import plots
+from analysis import plots, ticks
 from analysis.curves import Curve, Line, Point, is_geometric
 from analysis.decide import decimals
 from analysis.style import Look, looks
@@ -69,7 +69,7 @@ def figure(
                 picture.add_trace(trace, **where)
         picture.update_xaxes(**_axis(panel), **where)
         if place in (lowest if columns < 3 else (lowest[len(lowest) // 2],)):
-            picture.update_xaxes(title=plots.AXIS_LABELS[panel.axis], **where)
+            picture.update_xaxes(title=ticks.AXIS_LABELS[panel.axis], **where)
         if place % columns == 0 and (label is None or place == columns * ((rows - 1) // 2)):
             picture.update_yaxes(title=html.escape(label or plots.label(drawn)), **where)
         if one_scale:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from plotly.subplots import make_subplots
 
-from analysis import interactive, plots, tables
+from analysis import interactive, plots, tables, ticks
 from analysis.decide import Candidate, decimals, rank
 from analysis.runs import Mode, Table, mean
 from analysis.style import COLOURS, MARKERS
@@ -103,7 +103,7 @@ def _cost(candidate: Candidate, name: str) -> float | None:
 def draw(drawn: Sequence[Front]) -> Figure:
     """A panel per cost, side by side: every recipe a faint mark, the front as steps with marks and bars."""
     first = drawn[0]
-    figure = Figure(figsize=(plots.WIDTH, 4.4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(ticks.WIDTH, 4.4), dpi=150, layout="constrained")
     figure.suptitle(_title(drawn), x=0.01, ha="left", fontsize="large", fontweight="bold")
     axes = figure.subplots(1, len(drawn), squeeze=False, sharey=True).ravel()
     for each, front in zip(axes, drawn, strict=True):

@@ -10,27 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter, StrMethodFormatter
 from matplotlib.transforms import ScaledTranslation
 
+from analysis import ticks
 from analysis.bands import COVERAGE, Band
-from analysis.curves import Curve, Line, Point, is_geometric, measure
+from analysis.curves import Curve, Line, measure
 from analysis.style import Look, is_shared, looks
+from analysis.ticks import WIDTH
 
-AXIS_LABELS = {
-    "real_fraction": "labelled real images (share of all)",
-    "num_real_labels": "labelled real images (number)",
-    "num_synthetic": "synthetic images (number)",
-    "synthetic_share": "synthetic share of each batch",
-}
-WIDTH = 9.5  # inches
 MOST_LINES = 8  # in one panel
-TICKS = {1: 0.95, 2: 0.55, 3: 0.45}  # inches that a tick's label takes, by columns: with "images", a number, a share
 MOST_BANDS = 4  # in one panel; of more, only those of lines without adaptation
-MANY = 15  # x, that are no list of fractions but drawn from a range: ticks are round numbers
 
 
 @dataclass(frozen=True)
@@ -131,7 +122,7 @@ def grid(
         unused.set_axis_off()
     lowest = range(max(0, len(panels) - columns), len(panels))
     for place in lowest if columns < 3 else (lowest[len(lowest) // 2],):  # of three, it is wider than one
-        axes[place].set_xlabel(AXIS_LABELS[panels[0].curve.axis])
+        axes[place].set_xlabel(ticks.AXIS_LABELS[panels[0].curve.axis])
     figure.supylabel(label, fontsize="medium")
     handles: dict[str, object] = {}
     for each in axes[: len(panels)]:
@@ -176,7 +167,7 @@ def _panel(figure: Figure, axes: Axes, panel: Panel, look: dict[str, Look], colu
     for line, band in banded:
         if len(banded) <= MOST_BANDS or line.adaptation == "none":
             _band(axes, line, band, look[line.label])
-    _scale(axes, panel.curve, columns)
+    ticks.scale(axes, panel.curve, columns)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -250,53 +241,3 @@ def _reference(axes: Axes, line: Line, look: Look) -> None:
         zorder=1.5,
     )
     axes.axhspan(min(point.values), max(point.values), color=look.colour, alpha=0.10, linewidth=0, zorder=1)
-
-
-def _scale(axes: Axes, drawn: Curve, columns: int) -> None:
-    """A log scale where the x are geometric; ticks at the x there are, with image counts below where there is room."""
-    points: dict[float, list[Point]] = {}
-    for point in (point for line in drawn.sweeps for point in line.points):
-        points.setdefault(point.x, []).append(point)
-    if drawn.axis == "synthetic_share":
-        axes.set_xlim(0, 1)
-        axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
-        return
-    if not points:
-        axes.set_xticks([])
-        return
-    x = sorted(points)
-    log = len(x) > 1 and is_geometric(x)
-    if log:
-        axes.set_xscale("log")
-    places = np.log(x) if log else np.array(x)
-    span = float(places[-1] - places[0])
-    if len(x) == 1:
-        axes.set_xlim(x[0] / 2, x[0] * 1.5)
-    elif log:
-        axes.set_xlim(x[0] / math.exp(0.07 * span), x[-1] * math.exp(0.07 * span))
-    else:
-        axes.set_xlim(x[0] - 0.07 * span, x[-1] + 0.07 * span)
-    if len(x) <= MANY:
-        gap = TICKS[columns] / (0.8 * WIDTH / columns) * span  # 0.8: what the axis takes of the width
-        shown = [x[-1]]
-        for value, place in zip(reversed(x[:-1]), reversed(places[:-1]), strict=True):
-            if (math.log(shown[-1]) if log else shown[-1]) - place >= gap:
-                shown.append(value)
-        axes.xaxis.set_major_locator(FixedLocator(sorted(shown)))
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticklabels([_tick(drawn, points[value], columns) for value in sorted(shown)])
-    elif drawn.axis == "real_fraction":
-        axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
-    else:
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-
-
-def _tick(drawn: Curve, points: Sequence[Point], columns: int) -> str:
-    """Of the points at one x. How many images a fraction is depends on the source: said where all points agree."""
-    x = points[0].x
-    if drawn.axis != "real_fraction":
-        return f"{x:,g}"
-    counts = {point.rows[0].num_real_labels for point in points}
-    if columns > 2 or len(counts) > 1 or None in counts:
-        return f"{100 * x:.4g}%"
-    return f"{100 * x:.4g}%\n{counts.pop():,}" + (" images" if columns == 1 else "")
