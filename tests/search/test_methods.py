@@ -17,7 +17,7 @@ from search.space import SpaceConfig
 from tests.conftest import toy_face
 from tests.search.test_cli import toy_search
 from tests.search.test_sources import metrics_of, searched
-from tests.toy import RUNGS, toy_trainer
+from tests.toy import ONE_SLOT, RUNGS, toy_trainer
 from trainables.methods import ADAPTATIONS, APPLIES, OPTIONS
 from trainables.numerics import set_deterministic
 from trainables.path import path_of
@@ -165,7 +165,7 @@ METHODS = {
     "  real_fraction: [0.5, 1.0]\n": "",
     "  pretrain: {steps: [4], lr: [0.05]}\n": "",
     "seeds: 2": "seeds: 1",
-}
+} | ONE_SLOT
 
 
 @pytest.fixture(scope="module")

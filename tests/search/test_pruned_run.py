@@ -40,9 +40,9 @@ def test_every_value_is_that_of_plain_training_and_the_best_went_on(
     trainer, problem = toy_trainer(toy_packs, tmp_path), replace(toy_problem(toy_packs), rungs=RUNGS)
     for trial in trials:
         path = path_of(Recipe.from_params(trial.params), problem, 0)
-        reports = list(trainer.train(path, rungs_of(path, problem), namespace=str(trial.number)))
-        truth = {report.step: report.metrics["val/miou"] for report in reports}
-        assert trial.intermediate_values == {step: truth[step] for step in trial.intermediate_values}
+        reached = tuple(rung for rung in rungs_of(path, problem) if rung <= max(trial.intermediate_values))
+        reports = list(trainer.train(path, reached, namespace=str(trial.number)))
+        assert trial.intermediate_values == {report.step: report.metrics["val/miou"] for report in reports}
         assert trial.state is (TrialState.COMPLETE if RUNGS[-1] in trial.intermediate_values else TrialState.PRUNED)
     best = sorted(trials, key=lambda trial: trial.intermediate_values[RUNGS[0]])[-3:]
     assert {trial.state for trial in best} == {TrialState.COMPLETE}

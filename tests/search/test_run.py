@@ -1,4 +1,7 @@
-"""A whole search on real Ray, Optuna and MLflow: its numbers are those of plain training, whatever happens."""
+"""A whole search on real Ray, Optuna and MLflow: its numbers are those of plain training, whatever happens.
+
+To start the slots of a search takes some ten seconds, so that there are few searches here, and each is to show much.
+"""
 
 import os
 import shutil
@@ -9,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +21,13 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from rich.console import Console
+from typer.testing import CliRunner
 
+from search.__main__ import app
 from search.config import load
 from search.run import Result, run
 from search.tracking import default_uri
-from tests.toy import RUNGS, toy_problem, toy_search, toy_trainer
+from tests.toy import ONE_SLOT, RUNGS, toy_problem, toy_search, toy_trainer
 from trainables.numerics import set_deterministic
 from trainables.path import path_of, steps_alone, steps_shared
 from trainables.recipe import Recipe
@@ -144,37 +150,18 @@ def test_running_it_again_does_nothing_and_changes_nothing(finished: tuple[Path,
     assert last_metrics(result.tracking_uri) == before
 
 
-def test_without_sharing_every_number_is_the_same(
-    ray_session: None, toy_packs: Path, tmp_path: Path, truth: dict[tuple[str, int], dict[str, float]]
-) -> None:
-    result = search(toy_packs, tmp_path, share=False)
-    assert last_metrics(result.tracking_uri) == truth
-    assert result.steps_trained == result.steps_alone
+def test_the_command_line_ends_with_the_recommendation(finished: tuple[Path, Result], toy_packs: Path) -> None:
+    folder, _ = finished
+    results = ["--results", str(folder / "results")]
+    ended = CliRunner().invoke(app, ["run", str(toy_search(toy_packs, folder)), *results])
+    assert ended.exit_code == 0, ended.output
+    assert "Train `" in ended.output
 
 
-def test_a_trial_that_raises_is_failed_everywhere_and_the_others_complete(
-    ray_session: None, toy_packs: Path, tmp_path: Path
-) -> None:
-    result = search(toy_packs, tmp_path, {"lr: [0.1]": "lr: [0.1, 1.0e+30]"})
-    failed = {t.user_attrs["recipe"] for t in study_of(tmp_path).trials if t.params["lr"] == 1e30}
-    assert failed
-    for trial in study_of(tmp_path).trials:
-        expected = TrialState.FAIL if trial.user_attrs["recipe"] in failed else TrialState.COMPLETE
-        assert trial.state is expected
-        if expected is TrialState.FAIL:
-            assert "NotFiniteError" in trial.user_attrs["error"]
-    for (key, _), one in runs_of(result.tracking_uri).items():
-        assert one.info.status == ("FAILED" if key in failed else "FINISHED")
-        if key in failed:
-            text = mlflow.artifacts.load_text(f"{one.info.artifact_uri}/traceback.txt")
-            assert "the loss must stay finite, but at step" in text
-            assert "Traceback" in text
-    assert result.summary["failed"] == len(failed)
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server on a free port of loopback."""
+    tmp_path = tmp_path_factory.mktemp("server")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -212,14 +199,62 @@ def server(tmp_path: Path) -> Iterator[str]:
         process.wait(30)
 
 
-def test_a_search_runs_against_an_mlflow_server(
-    ray_session: None, toy_packs: Path, tmp_path: Path, server: str, truth: dict[tuple[str, int], dict[str, float]]
+@dataclass(frozen=True)
+class Elsewhere:
+    """A search that differs from `finished` in all that must change no number: nothing is shared, it tracks to a
+    server, and its packs are read by URI while their store is away."""
+
+    folder: Path
+    moved: Path
+    server: str
+    result: Result
+
+
+@pytest.fixture(scope="module")
+def elsewhere(ray_session: None, toy_packs: Path, tmp_path_factory: pytest.TempPathFactory, server: str) -> Elsewhere:
+    from search.engine import Engine
+
+    folder = tmp_path_factory.mktemp("elsewhere")
+    moved = folder / "moved"
+    shutil.copytree(toy_packs, moved)
+    start = Engine.run
+
+    def away(self: Engine, console: Console) -> int:
+        """The driver has fetched the packs; before a slot opens them they are gone."""
+        shutil.rmtree(moved)
+        return start(self, console)
+
+    changed = {
+        "name: toy": "name: toy  # the packs came from s3://key:secret@bucket/toy",
+        "sampler: grid": f"{ONE_SLOT['sampler: grid']}\ntracking: {{uri: '{server}'}}",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Engine, "run", away)
+        return Elsewhere(folder, moved, server, search(f"file://{moved}", folder, changed, share=False))
+
+
+def test_without_sharing_every_number_is_the_same(
+    elsewhere: Elsewhere, truth: dict[tuple[str, int], dict[str, float]]
 ) -> None:
-    result = search(toy_packs, tmp_path, {"sampler: grid": f"sampler: grid\ntracking: {{uri: '{server}'}}"})
-    assert result.tracking_uri == server
-    assert last_metrics(server) == truth
-    assert result.conclusion is not None
-    assert not (tmp_path / "results" / "mlflow.db").exists()
+    result = elsewhere.result
+    assert last_metrics(result.tracking_uri) == truth
+    assert result.steps_trained == result.steps_alone
+
+
+def test_a_search_runs_against_an_mlflow_server(elsewhere: Elsewhere) -> None:
+    assert elsewhere.result.tracking_uri == elsewhere.server
+    assert elsewhere.result.conclusion is not None
+    assert not (elsewhere.folder / "results" / "mlflow.db").exists()
+
+
+def test_packs_of_a_uri_are_read_from_the_nodes_cache_even_while_their_store_is_away(elsewhere: Elsewhere) -> None:
+    client = mlflow.MlflowClient(elsewhere.server)
+    (parent,) = {one.data.tags["mlflow.parentRunId"] for one in runs_of(elsewhere.server).values()}
+    inputs = client.get_run(parent).inputs.dataset_inputs
+    assert {one.dataset.name for one in inputs} == {"real", "synthetic", "val", "test"}
+    assert all(f"file://{elsewhere.moved}/{one.dataset.name}" in one.dataset.source for one in inputs)
+    shown = Path(client.download_artifacts(parent, "toy.yaml", str(elsewhere.folder))).read_text()
+    assert "# the packs came from s3://***@bucket/toy" in shown
 
 
 def command(path: Path, folder: Path) -> subprocess.Popen:
@@ -232,42 +267,52 @@ def command(path: Path, folder: Path) -> subprocess.Popen:
     )
 
 
-def until_it_trains(folder: Path) -> None:
-    """Waits for the first checkpoint in the store of a search."""
+def checkpoints(folder: Path) -> int:
+    return len(list((folder / "results" / "store").rglob("*.ckpt")))
+
+
+def until_it_trains(process: subprocess.Popen, folder: Path, before: int = 0) -> None:
+    """Waits until there are more checkpoints in the store of a search than there were."""
     deadline = time.monotonic() + 180
-    while not list((folder / "results" / "store").rglob("*.ckpt")):
+    while checkpoints(folder) <= before:
+        assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "no checkpoint was written"
-        time.sleep(0.1)
+        time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_driver_that_is_stopped_or_killed_is_completed_by_the_next_run(
-    toy_packs: Path, tmp_path: Path, truth: dict[tuple[str, int], dict[str, float]], number: signal.Signals
+def test_a_driver_that_is_stopped_and_another_that_is_killed_are_completed_by_the_next_run(
+    ray_session: None, toy_packs: Path, tmp_path: Path, truth: dict[tuple[str, int], dict[str, float]]
 ) -> None:
-    path = toy_search(toy_packs, tmp_path)
-    process = command(path, tmp_path)
-    until_it_trains(tmp_path)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=180)
-    if number is signal.SIGINT:
-        assert process.returncode == 130
-        assert "run the same command again" in output
-        assert "Traceback" not in output
-        states = {one.info.status for one in runs_of(default_uri(tmp_path / "results")).values()}
-        assert "RUNNING" not in states
-    again = command(path, tmp_path)
-    output, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, output
+    path = toy_search(toy_packs, tmp_path, ONE_SLOT)  # which does not train it all in a moment
     uri = default_uri(tmp_path / "results")
+    stopped = command(path, tmp_path)
+    until_it_trains(stopped, tmp_path)
+    stopped.send_signal(signal.SIGINT)
+    output, _ = stopped.communicate(timeout=180)
+    assert stopped.returncode == 130
+    assert "run the same command again" in output
+    assert "Traceback" not in output
+    assert "RUNNING" not in {one.info.status for one in runs_of(uri).values()}
+
+    before = checkpoints(tmp_path)
+    killed = command(path, tmp_path)
+    until_it_trains(killed, tmp_path, before)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate(timeout=180)
+    assert TrialState.RUNNING in {trial.state for trial in study_of(tmp_path).trials}
+
+    result = search(toy_packs, tmp_path, ONE_SLOT)
+    assert result.state == "finished"
     assert last_metrics(uri) == truth
     assert {one.info.status for one in runs_of(uri).values()} == {"FINISHED"}
     assert {trial.state for trial in study_of(tmp_path).trials} == {TrialState.COMPLETE}
-    assert "Train `" in output
+    assert result.conclusion is not None
+    assert "Train `" in result.conclusion.recommendation
 
 
 @pytest.fixture
-def kill_workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Kills the first two worker processes that are seen at work, one after the other; returns their process ids."""
+def kill_workers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Kills so many worker processes as they are seen at work, one after the other; returns their process ids."""
     from search.watch import Watch
 
     killed: list[int] = []
@@ -276,7 +321,7 @@ def kill_workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def watch(self: Watch) -> dict[str, Any]:
         now = look(self)
         busy = [slot["process"] for slot in now["slots"].values() if slot["job"]]
-        if busy and len(killed) < 2:
+        if busy and len(killed) < request.param:
             pid = int(busy[0].split(":")[1])
             if pid not in killed:
                 os.kill(pid, signal.SIGKILL)
@@ -289,19 +334,38 @@ def kill_workers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return killed
 
 
-def test_a_killed_slot_costs_no_trial_and_no_number(
+@pytest.mark.parametrize("kill_workers", [2], indirect=True)
+def test_a_killed_slot_and_a_trial_that_raises_cost_no_other_trial_and_no_number(
     ray_session: None,
     toy_packs: Path,
     tmp_path: Path,
     truth: dict[tuple[str, int], dict[str, float]],
     kill_workers: list[int],
 ) -> None:
-    result = search(toy_packs, tmp_path)
+    fewer = {"real_fraction: [0.5, 1.0]": "real_fraction: [0.5]", "lr: [0.1]\nbudget": "lr: [0.1, 1.0e+30]\nbudget"}
+    result = search(toy_packs, tmp_path, fewer)
     assert len(kill_workers) == 2
-    assert last_metrics(result.tracking_uri) == truth
-    assert {trial.state for trial in study_of(tmp_path).trials} == {TrialState.COMPLETE}
+    failed = {t.user_attrs["recipe"] for t in study_of(tmp_path).trials if t.params["lr"] == 1e30}
+    assert len(failed) == 3
+    for trial in study_of(tmp_path).trials:
+        expected = TrialState.FAIL if trial.user_attrs["recipe"] in failed else TrialState.COMPLETE
+        assert trial.state is expected
+        if expected is TrialState.FAIL:
+            assert "NotFiniteError" in trial.user_attrs["error"]
+    runs = runs_of(result.tracking_uri)
+    for (key, _), one in runs.items():
+        assert one.info.status == ("FAILED" if key in failed else "FINISHED")
+        if key in failed:
+            text = mlflow.artifacts.load_text(f"{one.info.artifact_uri}/traceback.txt")
+            assert "the loss must stay finite, but at step" in text
+            assert "Traceback" in text
+    assert result.summary["failed"] == len(failed)
+    finished = {key: one.data.metrics for key, one in runs.items() if key[0] not in failed}
+    assert len(finished) == 3 * len(SEEDS)
+    assert finished == {key: truth[key] for key in finished}
 
 
+@pytest.mark.parametrize("kill_workers", [1], indirect=True)
 def test_a_slot_of_two_workers_outlives_a_trial_that_fails_and_the_loss_of_a_worker(
     ray_session: None, toy_packs: Path, tmp_path: Path, kill_workers: list[int]
 ) -> None:
@@ -319,40 +383,9 @@ def test_a_slot_of_two_workers_outlives_a_trial_that_fails_and_the_loss_of_a_wor
     result = search(toy_packs, tmp_path, replace)
     states = {trial.params["lr"]: trial.state for trial in study_of(tmp_path).trials}
     assert states == {1e30: TrialState.FAIL, 0.1: TrialState.COMPLETE, 0.2: TrialState.COMPLETE}
-    assert len(kill_workers) == 2
+    assert len(kill_workers) == 1
     values = last_metrics(result.tracking_uri)
     assert all(0 < metrics["val/pixel_accuracy"] <= 1 for metrics in values.values() if "val/pixel_accuracy" in metrics)
-
-
-def test_packs_of_a_uri_are_read_from_the_nodes_cache_even_while_their_store_is_away(
-    ray_session: None,
-    toy_packs: Path,
-    tmp_path: Path,
-    truth: dict[tuple[str, int], dict[str, float]],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The driver fetches them; before a slot opens them they are gone."""
-    from search.engine import Engine
-
-    moved = tmp_path / "moved"
-    shutil.copytree(toy_packs, moved)
-    start = Engine.run
-
-    def away(self: Engine, console: Console) -> int:
-        shutil.rmtree(moved)
-        return start(self, console)
-
-    monkeypatch.setattr(Engine, "run", away)
-    note = {"name: toy": "name: toy  # the packs came from s3://key:secret@bucket/toy"}
-    result = search(f"file://{moved}", tmp_path, note)
-    assert last_metrics(result.tracking_uri) == truth
-    (parent,) = {one.data.tags["mlflow.parentRunId"] for one in runs_of(result.tracking_uri).values()}
-    run_of = mlflow.MlflowClient(result.tracking_uri).get_run(parent)
-    inputs = run_of.inputs.dataset_inputs
-    assert {one.dataset.name for one in inputs} == {"real", "synthetic", "val", "test"}
-    assert all(f"file://{moved}/{one.dataset.name}" in one.dataset.source for one in inputs)
-    shown = mlflow.artifacts.load_text(f"{run_of.info.artifact_uri}/toy.yaml")
-    assert "# the packs came from s3://***@bucket/toy" in shown
 
 
 def test_a_slot_that_cannot_start_ends_the_search_with_one_line(
@@ -371,7 +404,7 @@ def test_a_slot_that_cannot_start_ends_the_search_with_one_line(
 
     monkeypatch.setattr(Engine, "run", gone)
     with pytest.raises(SlotsLostError) as caught:
-        search(moved, tmp_path)
+        search(moved, tmp_path, ONE_SLOT)
     assert f"{moved}/val" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert TrialState.FAIL not in {trial.state for trial in study_of(tmp_path).trials}

@@ -22,7 +22,7 @@ from search.run import Result, run
 from search.study import asked_trials, num_recipes, open_study
 from search.study_writer import StudyWriter
 from tests.conftest import toy_face
-from tests.toy import RUNGS, toy_search, toy_trainer
+from tests.toy import ONE_SLOT, RUNGS, toy_search, toy_trainer
 from trainables.numerics import set_deterministic
 from trainables.path import path_of
 from trainables.recipe import Recipe
@@ -313,7 +313,7 @@ def test_a_search_over_sources_gives_the_numbers_of_searches_with_one_source_eac
     ray_session: None, packs: Path, toy_packs: Path, tmp_path: Path
 ) -> None:
     """The truth is plain training of a problem that has one source and no axis: no Ray, no choice, no sharing."""
-    path = file(packs, tmp_path, {"seeds: 2": "seeds: 1"})
+    path = file(packs, tmp_path, {"seeds: 2": "seeds: 1"} | ONE_SLOT)
     result = searched(path, tmp_path)
     assert result.state == "finished"
     runs = metrics_of(result)

@@ -23,19 +23,19 @@ DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 @pytest.mark.slow
-def test_face_parsing_learns_eight_photographs_by_heart() -> None:
+def test_face_parsing_learns_four_photographs_by_heart() -> None:
     folder = DATA / "celebamask_hq"
     if not folder.exists():
         pytest.skip("no CelebAMask-HQ photographs beside the repository")
     torch.set_num_threads(1)
-    samples = list(read("celebamask_hq", folder, size=128, rows="0:8").samples)
+    samples = list(read("celebamask_hq", folder, size=128, rows="0:4").samples)
     weights = (1.0, 1.0, 8.0, 8.0, 2.0, 4.0, 4.0, 4.0, 1.0)  # an eye is half a thousandth of the pixels
     task = Segmentation(
         SegmentationSpec(kind="segmentation", width=0.125, resolution=128, aspp_rates=(1, 2, 3), class_weights=weights)
     )
     model = task.build_model()
     task.initialise(model, 0)
-    batch = example_batch(task, [task.prepare(sample) for sample in samples], [0] * 8)
+    batch = example_batch(task, [task.prepare(sample) for sample in samples], [0] * 4)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     model.train()
     for module in model.modules():
@@ -50,7 +50,7 @@ def test_face_parsing_learns_eight_photographs_by_heart() -> None:
         losses.append(loss.item())
     evaluator = task.evaluator(torch.device("cpu"))
     with torch.no_grad():
-        evaluator.update(model, batch)  # with the batch's own statistics: eight pictures leave no others
+        evaluator.update(model, batch)  # with the batch's own statistics: four pictures leave no others
     scores = evaluator.compute()
     # Boundaries at a quarter of the resolution stay a little soft.
     assert np.mean(losses[-5:]) < 0.1, losses[::20]
@@ -61,16 +61,16 @@ def test_face_parsing_learns_eight_photographs_by_heart() -> None:
 
 
 @pytest.mark.slow
-def test_landmarks_learn_eight_photographs_by_heart() -> None:
+def test_landmarks_learn_four_photographs_by_heart() -> None:
     folder = DATA / "300w"
     if not folder.exists():
         pytest.skip("no 300-W photographs beside the repository")
     torch.set_num_threads(1)
-    samples = list(read("ibug_300w", folder, size=64, crop="face", rows="0:8").samples)
+    samples = list(read("ibug_300w", folder, size=64, crop="face", rows="0:4").samples)
     task = Landmarks(LandmarksSpec(kind="landmarks", stacks=1, width=0.25, depth=3, resolution=64, decoding="refined"))
     model = task.build_model()
     task.initialise(model, 0)
-    batch = example_batch(task, [task.prepare(sample) for sample in samples], [0] * 8)
+    batch = example_batch(task, [task.prepare(sample) for sample in samples], [0] * 4)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for step in range(160):
         if step == 120:
@@ -90,12 +90,12 @@ def test_landmarks_learn_eight_photographs_by_heart() -> None:
 
 
 def real_people(size: int) -> list[dict[str, np.ndarray]]:
-    """Eight photographed people, cut out."""
+    """Four photographed people, cut out."""
     folder = DATA / "pseudo_alpha"
     if not folder.is_dir():
         pytest.skip("no photographs of people with their alpha beside the repository")
     rows = []
-    for path in sorted((folder / "alpha").iterdir())[:8]:
+    for path in sorted((folder / "alpha").iterdir())[:4]:
         alpha = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         colours = np.ascontiguousarray(cv2.imread(str(folder / "fg" / f"{path.stem}.jpg"))[..., ::-1])
         rows.append({"foreground": resize_foreground(colours, alpha, size), "alpha": resize_image(alpha, size)})
@@ -106,7 +106,7 @@ def real_people(size: int) -> list[dict[str, np.ndarray]]:
 @pytest.mark.parametrize(
     ("phase", "steps", "lr", "most"), [("base", 240, 3e-3, 0.012), ("refine", 160, 6e-3, 0.025)], ids=["base", "refine"]
 )
-def test_background_matting_learns_eight_people_by_heart(phase: str, steps: int, lr: float, most: float) -> None:
+def test_background_matting_learns_four_people_by_heart(phase: str, steps: int, lr: float, most: float) -> None:
     torch.set_num_threads(1)
     rows = real_people(64)
     sky = Compositor((Backgrounds("sky", Panoramas(DATA / "hdri")),))
@@ -115,7 +115,7 @@ def test_background_matting_learns_eight_people_by_heart(phase: str, steps: int,
     task = Matting(MattingSpec.model_validate(given), Scenes(sky, sky))
     model = task.build_model()
     task.initialise(model, 0)
-    batch = example_batch(task, [task.prepare(row) for row in rows], [0] * 8)
+    batch = example_batch(task, [task.prepare(row) for row in rows], [0] * 4)
     groups = [
         {"params": [p for name, p in model.named_parameters() if name.startswith(prefix)], "lr": lr * factor}
         for prefix, factor in task.lr_factors.items()
