@@ -113,7 +113,7 @@ PROBLEMS = {
         BROAD,
         steps=108,
         pretrain=3,
-        trials=40,
+        trials=60,
         list={"real_fraction": [0.25, 1.0], "synthetic_share": [0.5], "lr": [0.005]},
     ),
 }

@@ -247,6 +247,7 @@ import os, signal, sys
 import numpy as np
 from datasets import write_pack, writer
 writer.BATCH_BYTES = 60
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 def stream():
     for i in range(40):
         if i == 30:
