@@ -103,7 +103,7 @@ class Desk:
     def milestone(self, job: Job) -> Any:
         def tell(stage: str, step: int) -> None:
             if self.ranks.first:
-                self._say("milestone", job.id, stage, step)
+                self._say("milestone", job.id, stage, step, self.trainer.steps_trained)
 
         return tell
 

@@ -104,20 +104,23 @@ class Dispatcher:
     async def progress(self, slot: int, incarnation: str, job: str, stage: str, step: int, trained: int) -> bool:
         """What a slot trains now, and the steps that its process trained in all. False: stop.
 
-        A verdict, the search's end, and a stage that another slot trains are the reasons to.
+        A verdict, the search's end, and a stage that another slot trains are the reasons to. Words may overtake each
+        other: one that is older than what the slot has said since is about the past, and changes nothing.
         """
         state = self._at_work(slot, incarnation, job, trained)
         if state is None or self._closing:
             return False
+        if trained < state.trained:
+            return not (state.refused or self._board.entries[job].stopped)
         may_train = self._board.trains(state, stage, step)
         self._serve()
         return may_train and not self._board.entries[job].stopped
 
-    async def milestone(self, slot: int, incarnation: str, job: str, stage: str, step: int) -> None:
+    async def milestone(self, slot: int, incarnation: str, job: str, stage: str, step: int, trained: int) -> None:
         """(stage, step) is in the store, whoever says so: jobs that wait for it may go on."""
         entry = self._board.entries.get(job)
         if entry is not None:
-            self._board.stored(self._at_work(slot, incarnation, job), entry.job, stage, step)
+            self._board.stored(self._at_work(slot, incarnation, job, trained), entry.job, stage, step)
             self._serve()
 
     async def report(self, slot: int, incarnation: str, job: str, outcome: Outcome, trained: int) -> None:
@@ -217,7 +220,7 @@ class Dispatcher:
             self._serve()
         return state
 
-    def _at_work(self, slot: int, incarnation: str, job: str, trained: int = 0) -> SlotState | None:
+    def _at_work(self, slot: int, incarnation: str, job: str, trained: int) -> SlotState | None:
         """The state of a slot that speaks of the job that it has; None if it has it no longer."""
         state = self._hear(slot, incarnation)
         if state is None or state.job != job:

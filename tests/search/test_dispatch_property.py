@@ -214,7 +214,7 @@ class World:
                     await asyncio.sleep(self.random.random())
                     self.evaluated.add((last, rung))
                 else:
-                    self.send("milestone", job.id, last, rung, process=process)
+                    self.send("milestone", job.id, last, rung, process.trained, process=process)
                 outcome = Measured(rung, {}, 0, 0, final=rung == job.rungs[-1])
                 await self.say("report", job.id, outcome, process.trained, process=process)
         except Interrupted:
@@ -253,11 +253,11 @@ class World:
                     raise Died
                 if step in leg.keep and step < target:
                     self.store.setdefault(stage, set()).add(step)
-                    self.send("milestone", job.id, stage, step, process=process)
+                    self.send("milestone", job.id, stage, step, process.trained, process=process)
         finally:
             del inside[process]
         self.store.setdefault(stage, set()).add(target)
-        self.send("milestone", job.id, stage, target, process=process)
+        self.send("milestone", job.id, stage, target, process.trained, process=process)
 
     async def kill(self, at: float, slot: int) -> None:
         await asyncio.sleep(at)

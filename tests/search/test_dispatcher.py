@@ -53,7 +53,7 @@ def test_a_job_waits_for_the_trunk_that_another_slot_trains(make: Any) -> None:
         assert (await d.take(1, "b", 0)).id == other.id  # number 2 needs the same trunk: number 3 goes first
         assert await d.take(2, "c", 0.01) == "wait"
         trunk, last = job.path
-        await d.milestone(0, "a", one.id, trunk.stage.key, trunk.steps)
+        await d.milestone(0, "a", one.id, trunk.stage.key, trunk.steps, 0)
         assert await d.take(2, "c", 0.01) == "wait"  # and the same last stage: it waits on
         await d.progress(0, "a", one.id, last.stage.key, 0, 0)
         assert await d.take(2, "c", 0.01) == "wait"
@@ -73,7 +73,7 @@ def test_another_recipe_of_the_trunk_goes_on_as_soon_as_the_trunk_is_stored(make
         waiting = asyncio.create_task(d.take(1, "b", 10))
         await asyncio.sleep(0.01)
         assert not waiting.done()
-        await d.milestone(0, "a", job.id, job.path[0].stage.key, 4)
+        await d.milestone(0, "a", job.id, job.path[0].stage.key, 4, 0)
         other = await waiting
         assert other.id == ticket("finetune", number=2).id
         assert other.path[0].stage.key == job.path[0].stage.key
@@ -328,7 +328,7 @@ async def finish(d: Dispatcher, slot: int, incarnation: str, job: Job) -> None:
     """What a slot says that trains a job to its end."""
     for leg in job.path:
         await d.progress(slot, incarnation, job.id, leg.stage.key, 0, 0)
-        await d.milestone(slot, incarnation, job.id, leg.stage.key, leg.steps)
+        await d.milestone(slot, incarnation, job.id, leg.stage.key, leg.steps, 0)
     await d.report(slot, incarnation, job.id, measured(job.rungs[-1], final=True), 0)
 
 
@@ -358,9 +358,9 @@ def test_a_slot_goes_on_with_the_weights_that_it_holds_and_others_with_what_is_n
         await d.submit(first)
         job = await d.take(0, "a", 0)
         trunk, last = job.path
-        await d.milestone(0, "a", job.id, trunk.stage.key, 4)
+        await d.milestone(0, "a", job.id, trunk.stage.key, 4, 0)
         await d.progress(0, "a", job.id, last.stage.key, 0, 4)
-        await d.milestone(0, "a", job.id, last.stage.key, 3)
+        await d.milestone(0, "a", job.id, last.stage.key, 3, 0)
         await d.report(0, "a", job.id, measured(3), 7)
         await d.stop(first.id)
         assert await d.progress(0, "a", job.id, last.stage.key, 4, 8) is False
@@ -404,7 +404,7 @@ def test_a_job_that_needs_no_training_goes_first_even_while_its_stage_is_trained
         await d.submit(ticket("mixed", number=3))
         await d.submit(again)
         assert again.id in (await d.snapshot())["waiting"]
-        await d.milestone(0, "a", one.id, stage, 3)
+        await d.milestone(0, "a", one.id, stage, 3, 0)
         assert (await d.take(1, "b", 0)).id == again.id
         await d.report(1, "b", again.id, measured(3), 0)
         # Its next rung is not there yet, and the stage is another slot's: it is given back, and waits.
@@ -413,9 +413,30 @@ def test_a_job_that_needs_no_training_goes_first_even_while_its_stage_is_trained
         await d.released(1, "b", again.id, 0)
         assert (await d.take(1, "b", 0)).id == ticket("mixed", number=3).id
         assert (await d.snapshot())["waiting"] == {again.id: stage}
-        await d.milestone(0, "a", one.id, stage, 6)
+        await d.milestone(0, "a", one.id, stage, 6, 0)
         assert (await d.take(2, "c", 0)).id == again.id
         assert isinstance(await d.outcome(again.id, 0), Measured)
+
+    play(scene())
+
+
+def test_a_word_that_arrives_after_newer_ones_changes_nothing(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        one = ticket("finetune", number=1)
+        await d.submit(one)
+        job = await d.take(0, "a", 0)
+        trunk, last = (leg.stage.key for leg in job.path)
+        await d.milestone(0, "a", one.id, trunk, 4, 4)
+        await d.progress(0, "a", one.id, last, 1, 5)
+        before = await d.snapshot()
+        assert await d.progress(0, "a", one.id, trunk, 0, 0) is True
+        assert await d.progress(0, "a", one.id, last, 0, 4) is True
+        after = await d.snapshot()
+        assert after["stages"] == before["stages"] == {"trained": {trunk: 4}, "training": {last: 1}, "waiting": {}}
+        assert after["steps_trained"] == 5
+        await d.stop(one.id)
+        assert await d.progress(0, "a", one.id, trunk, 3, 3) is False
 
     play(scene())
 
@@ -436,7 +457,7 @@ def test_what_the_store_has_lost_is_trained_once_again(make: Any) -> None:
         assert await d.progress(1, "b", three.id, trunk, 0, 0) is False
         await d.released(1, "b", three.id, 0)
         assert await d.take(1, "b", 1) == "wait"
-        await d.milestone(0, "a", two.id, trunk, 4)
+        await d.milestone(0, "a", two.id, trunk, 4, 0)
         assert (await d.take(1, "b", 0)).id == three.id
 
     play(scene())
@@ -464,7 +485,7 @@ def test_a_silent_slot_loses_its_job_and_what_it_says_later_changes_nothing(make
         assert await d.progress(0, "a", t.id, stage, 2, 2) is False
         await d.report(0, "a", t.id, Failed("late", "late"), 0)
         await d.released(0, "a", t.id, 0)
-        await d.milestone(0, "a", t.id, stage, 3)
+        await d.milestone(0, "a", t.id, stage, 3, 0)
         shot = await d.snapshot()
         assert shot["progress"] == {stage: 3}
         assert not shot["slots"][0]["silent"]
@@ -531,7 +552,7 @@ def test_a_stage_that_another_search_trains_is_looked_at_every_two_seconds(make:
         assert await d.blocked() == 0
         looks = await d.take(1, "b", 2)
         assert looks.id == one.id
-        await d.milestone(1, "b", one.id, trunk, 4)  # the other search is done
+        await d.milestone(1, "b", one.id, trunk, 4, 0)  # the other search is done
         assert (await d.take(2, "c", 0)).id == two.id
 
     play(scene())
