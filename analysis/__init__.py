@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.curves import Axis, Curve, Line, Point, curve, curves_of
+from analysis.axes import Axis
+from analysis.curves import Curve, Line, Point, curve, curves_of
 from analysis.decide import Decision, decide
 from analysis.ranking import Candidate, Comparison
 from analysis.runs import Row, Table, load

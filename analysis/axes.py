@@ -3,12 +3,13 @@
 from typing import Literal, get_args
 
 from analysis.runs import Row
+from trainables.recipe import Recipe
 
-Quantity = Literal["synthetic_share", "real_fraction", "num_real_labels", "num_synthetic"]
-QUANTITIES: tuple[Quantity, ...] = get_args(Quantity)
+Axis = Literal["real_fraction", "num_real_labels", "num_synthetic", "synthetic_share"]
+AXES: tuple[Axis, ...] = get_args(Axis)
 
 
-def quantity(axis: Quantity, row: Row) -> float | None:
+def quantity(axis: Axis, row: Row) -> float | None:
     """A recipe's place on an axis; None where it has none (`finetune` has no share), or MLflow does not say.
 
     A recipe without real images has 0 of them, and one without synthetic images 0 of those; shares are 0 and 1 there.
@@ -27,6 +28,13 @@ def quantity(axis: Quantity, row: Row) -> float | None:
         return share
     synthetic, real = _known(row.num_synthetic), _known(row.num_real_labels)
     return None if synthetic is None or real is None or not synthetic + real else synthetic / (synthetic + real)
+
+
+def varies(axis: Axis, recipe: Recipe) -> bool:
+    """Whether recipes of this schedule differ along the axis: `finetune` has no share, `synthetic_only` no real."""
+    if axis == "synthetic_share":
+        return recipe.synthetic_share is not None
+    return (recipe.synthetic_fraction if axis == "num_synthetic" else recipe.real_fraction) is not None
 
 
 def _known(count: int | None) -> float | None:

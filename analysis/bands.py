@@ -11,7 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.curves import Axis, Curve, Line, is_geometric
+from analysis.axes import Axis
+from analysis.curves import Curve, Line, is_geometric
 
 COVERAGE = 0.9
 NUM_PLACES = 65  # along a line

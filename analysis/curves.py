@@ -10,22 +10,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
+from analysis.axes import AXES, Axis, quantity, varies
 from analysis.ranking import Candidate, rank
-from analysis.runs import Row, Table, mean, std
+from analysis.runs import Replicated, Row, Table
 from trainables.recipe import DOMAINS, SCHEDULES, Recipe
 
 if TYPE_CHECKING:
     from analysis.bands import Band
 
-Axis = Literal["real_fraction", "num_real_labels", "num_synthetic", "synthetic_share"]
-AXES: tuple[Axis, ...] = get_args(Axis)
 DIRECTIONS = {"iou": "max", "region_nme": "min", "point_nme": "min"}  # of what is measured of each class or region
 
 
 @dataclass(frozen=True)
-class Point:
+class Point(Replicated):
     """The replicates of one recipe at one x; `values` are of the drawn metric, one per row."""
 
     x: float
@@ -33,15 +32,6 @@ class Point:
     rows: tuple[Row, ...]
     values: tuple[float, ...]
     num_recipes: int  # it was chosen from
-
-    @property
-    def mean(self) -> float:
-        return mean(self.values)
-
-    @property
-    def std(self) -> float:
-        """Over seeds (n - 1); NaN with one seed."""
-        return std(self.values)
 
 
 @dataclass(frozen=True)
@@ -171,27 +161,13 @@ def _source(recipe: Recipe, varied: Sequence[str]) -> str:
 
 
 def _position(axis: Axis, candidate: Candidate) -> tuple[float, bool]:
-    """The x of a recipe, and whether the axis varies for its schedule."""
-    recipe, row = candidate.recipe, candidate.rows[0]
-    if axis == "synthetic_share":
-        share = recipe.synthetic_share
-        if share is None:  # that of `gradual` is no number, and what comes before `finetune` no share
-            return {"real_only": 0.0, "synthetic_only": 1.0}.get(recipe.schedule, math.nan), False
-        if isinstance(share, float):
-            return share, True
-        synthetic, real = _count(row, "num_synthetic"), _count(row, "num_real_labels")
-        return synthetic / (synthetic + real), True
-    if axis == "num_synthetic":
-        return (_count(row, axis), True) if recipe.synthetic_fraction is not None else (0.0, False)
-    if recipe.real_fraction is None:
-        return 0.0, False
-    return (recipe.real_fraction if axis == "real_fraction" else _count(row, "num_real_labels")), True
-
-
-def _count(row: Row, name: Literal["num_synthetic", "num_real_labels"]) -> float:
-    value: int | None = getattr(row, name)
-    if value is None:
+    """The x of a recipe, NaN where it has none, and whether the axis varies for its schedule."""
+    row = candidate.rows[0]
+    x, moves = quantity(axis, row), varies(axis, candidate.recipe)
+    if x is None and moves:
+        lacking = [name for name in ("num_real_labels", "num_synthetic") if getattr(row, name) is None]
         raise ValueError(
-            f"MLflow run {row.run_id} must have param {name} for this axis, but has none; choose another x"
+            f"MLflow run {row.run_id} must have param {' and '.join(lacking)} for this axis, but has none; choose"
+            " another x"
         )
-    return float(value)
+    return (math.nan if x is None else x), moves

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from analysis import notes
-from analysis.axes import Quantity
+from analysis.axes import Axis
 from analysis.design import Group
 from analysis.optimum import Optimum, optimum
 from analysis.posterior import Posterior, posterior
@@ -19,7 +19,7 @@ from analysis.shrinkage import Shrunk, shrinkage
 from analysis.wording import chance, decimals, describe
 
 CONTENDERS = 5
-_AXES: tuple[Quantity, ...] = ("synthetic_share", "num_synthetic", "real_fraction")
+_AXES: tuple[Axis, ...] = ("synthetic_share", "num_synthetic", "real_fraction")
 
 
 @dataclass(frozen=True)

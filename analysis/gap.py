@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from analysis.ranking import Candidate, rank
-from analysis.runs import Row, Table, mean, std
+from analysis.runs import Replicated, Row, Table, mean
 from analysis.wording import percent
 
 Kind = Literal["real", "synthetic", "both"]
@@ -22,7 +22,7 @@ ALL = "real"  # the domain of real images, where a search varies no source of th
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(Replicated):
     """One training on one test set. `values` are of its replicates.
 
     drop  points below the best training on real images of the test set's own domain; NaN where there is none
@@ -33,15 +33,6 @@ class Cell:
     run_ids: tuple[str, ...]
     drop: float
     gain: float
-
-    @property
-    def mean(self) -> float:
-        return mean(self.values)
-
-    @property
-    def std(self) -> float:
-        """Over seeds (n - 1); NaN with one seed."""
-        return std(self.values)
 
 
 @dataclass(frozen=True)

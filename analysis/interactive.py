@@ -15,8 +15,8 @@ from plotly.subplots import make_subplots
 
 from analysis import plots, ticks
 from analysis.curves import Curve, Line, Point, is_geometric
-from analysis.decide import decimals
 from analysis.style import Look, looks
+from analysis.wording import decimals
 
 SYMBOLS = {
     "o": "circle",

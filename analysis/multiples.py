@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from analysis import plots
-from analysis.curves import DIRECTIONS, Axis, Curve, curves_of, measure
-from analysis.decide import rank
+from analysis.axes import Axis
+from analysis.curves import DIRECTIONS, Curve, curves_of, measure
+from analysis.ranking import rank
 from analysis.runs import Table, mean
 from analysis.style import looks
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.axes import Quantity, quantity
+from analysis.axes import Axis, quantity
 from analysis.posterior import Posterior
 
 _FLAT = 0.8
@@ -24,7 +24,7 @@ class Optimum:
     flat         the interval holds more than 80% of the values tried
     """
 
-    axis: Quantity
+    axis: Axis
     labels: int | None
     coverage: float
     median: float
@@ -54,7 +54,7 @@ class Optimum:
         return f"{name}: best at {self.median:.4g}, {sure}, of {len(tried)} values tried{hint}"
 
 
-_WORDS: dict[Quantity, str] = {
+_WORDS: dict[Axis, str] = {
     "synthetic_share": "synthetic share",
     "real_fraction": "real fraction",
     "num_real_labels": "number of labelled real images",
@@ -62,9 +62,7 @@ _WORDS: dict[Quantity, str] = {
 }
 
 
-def optimum(
-    posterior: Posterior, axis: Quantity, *, labels: int | None = None, coverage: float = 0.9
-) -> Optimum | None:
+def optimum(posterior: Posterior, axis: Axis, *, labels: int | None = None, coverage: float = 0.9) -> Optimum | None:
     """The optimum of the recipes that have a place on the axis (at `labels` labelled real images, if given).
 
     None where these were tried at fewer than two values: then there is no optimum to speak of.

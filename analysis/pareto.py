@@ -17,9 +17,10 @@ from matplotlib.ticker import StrMethodFormatter
 from plotly.subplots import make_subplots
 
 from analysis import interactive, plots, tables, ticks
-from analysis.decide import Candidate, decimals, rank
+from analysis.ranking import Candidate, rank
 from analysis.runs import Mode, Table, mean
 from analysis.style import COLOURS, MARKERS
+from analysis.wording import decimals
 
 COSTS = {
     "num_real_labels": "labelled real images",

@@ -10,29 +10,20 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from analysis.runs import Row, Table, mean, std
+from analysis.runs import Replicated, Row, Table, mean, std
 from trainables.recipe import DomainName, Recipe
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Candidate(Replicated):
     """A recipe with at least one finished replicate: its rows, and the objective of each, by seed."""
 
     recipe: Recipe
     rows: tuple[Row, ...]
     values: tuple[float, ...]
     complete: bool  # as many replicates finished as were asked
-
-    @property
-    def mean(self) -> float:
-        return mean(self.values)
-
-    @property
-    def std(self) -> float:
-        """Over seeds (n - 1); NaN with one seed."""
-        return std(self.values)
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,21 @@ def _integer(values: Mapping[str, str], name: str) -> int | None:
     return int(values[name]) if name in values else None
 
 
+class Replicated:
+    """What has a value of each replicate."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return mean(self.values)
+
+    @property
+    def std(self) -> float:
+        """Over seeds (n - 1); NaN with one seed."""
+        return std(self.values)
+
+
 def mean(values: Sequence[float]) -> float:
     """The mean; it does not depend on the order of the values."""
     return math.fsum(values) / len(values)

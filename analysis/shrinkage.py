@@ -10,23 +10,15 @@ from dataclasses import dataclass
 
 from analysis.posterior import Posterior
 from analysis.ranking import Candidate
-from analysis.runs import Row, Table, mean, std
+from analysis.runs import Replicated, Row, Table
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Replicated):
     """A metric over the replicates that have it; `std` (n - 1) is NaN for one."""
 
     metric: str
     values: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        return mean(self.values)
-
-    @property
-    def std(self) -> float:
-        return std(self.values)
 
 
 @dataclass(frozen=True)

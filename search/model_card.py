@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis import Conclusion, Row
-from analysis.decide import decimals
 from analysis.runs import mean, std
+from analysis.wording import decimals
 from datasets.uri import redacted
 from search.config import SearchConfig
 from search.problem import Opened
