@@ -50,7 +50,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Component:
-    """`covariance` (n, n) is that of the data given the form; what ends in `_inverse` has the form integrated out."""
+    """`covariance` (n, n) is that of the cells given the form; `left_out` has the form integrated out."""
 
     form: Form
     parameters: Floats
@@ -135,14 +135,15 @@ def _fit_form(form: Form, cells: Cells, scale: Scale, kernel: Kernel) -> list[Co
         rest = cells.log_error - value - slopes @ (mean - starts[0])
         spanned = (slopes * sd) @ (slopes * sd).T
         marginal = _Marginal(kernel, cells, rest, spanned)
-        hyper = optimize.minimize(marginal, hyper, jac=True, method="L-BFGS-B", options={"maxiter": 40}).x
+        bounds = optimize.Bounds(residual.LEAST, residual.MOST)
+        hyper = optimize.minimize(marginal, hyper, jac=True, bounds=bounds, options={"maxiter": 40}).x
     spread = marginal.spread(hyper) * WIDER
     components = []
     for step in stats.norm.ppf(stats.qmc.Sobol(len(hyper), rng=0).random(NUM_SETTINGS)):
-        setting = hyper + spread @ step
+        setting = np.clip(hyper + spread @ step, residual.LEAST, residual.MOST)
         log_weight = -marginal(setting)[0] + 0.5 * step @ step + np.linalg.slogdet(spread)[1]
         covariance = _covariance(kernel, setting, cells)
-        inverse = np.linalg.inv(covariance + spanned)
+        inverse = linalg.cho_solve(linalg.cho_factor(covariance + spanned), np.eye(len(cells)))
         own = np.diag(inverse)
         left_out, left_out_sd = inverse @ rest / own, 1 / np.sqrt(own)
         components.append(
@@ -158,7 +159,6 @@ class _Marginal:
         self.kernel, self.cells, self.rest, self.spanned = kernel, cells, rest, spanned
 
     def __call__(self, hyper: Floats) -> tuple[float, Floats]:
-        hyper = np.clip(hyper, residual.PRIOR_MEAN - 6 * residual.PRIOR_SD, residual.PRIOR_MEAN + 6 * residual.PRIOR_SD)
         cells = self.cells
         factor = linalg.cho_factor(_covariance(self.kernel, hyper, cells) + self.spanned, lower=True)
         inverse = linalg.cho_solve(factor, np.eye(len(cells)))

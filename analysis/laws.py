@@ -17,11 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from analysis.calibration import COVERAGE, Calibration, calibrate
-from analysis.decide import rank
 from analysis.law_fit import Cells, Draws, draw, fit_components
 from analysis.law_forms import Floats, Scale
+from analysis.ranking import Candidate, rank
 from analysis.residual import Places
 from analysis.runs import Table
+from trainables.recipe import Recipe
 
 LEAST_CELLS = 6
 MOST_CELLS = 150  # more take too long, and say little more
@@ -32,7 +33,7 @@ NUM_DRAWS = 256
 class Law:
     """A fitted law. `real`, `synthetic`, `error` and `group` are its cells, each once, the error a mean of replicates.
 
-    groups       the methods by name; of a cell without synthetic images it does not matter which
+    groups       the methods by name; a cell without synthetic images is of all of them, and its group is ""
     calibration  of its intervals, from cells left out
     baseline     the mean relative error of "no change": each cell as the nearest other one
     """
@@ -145,7 +146,7 @@ def fit(
         real=n,
         synthetic=s,
         error=np.exp(logs),
-        group=tuple(methods[g] for g in group),
+        group=tuple(methods[g] if g >= 0 else "" for g in group),
         groups=methods,
         calibration=calibrate(components),
         baseline=_left_out_baseline(n, s, group, np.exp(logs)),
@@ -172,39 +173,47 @@ def law_of(table: Table, metric: str | None = None, *, seed: int = 0) -> Law:
     where the runs give none.
 
     A cell is (labelled real images, synthetic images, method), the method being schedule and adaptation; at each, the
-    replicates of the best recipe there (as `decide.rank` chooses, on the objective). Less is better of an error: a
+    replicates of the best recipe there (as `ranking.rank` chooses, on the objective). Less is better of an error: a
     metric to be minimised is one as it is, one to be maximised and within [0, 1] is 1 - metric, and of any other there
     is no law.
     """
     name = metric or table.metric
     best: dict[tuple[int, int, str], list[float]] = {}
     for candidate in rank(table):  # best first
-        row, recipe = candidate.rows[0], candidate.recipe
-        reads_real, reads_synthetic = recipe.real_fraction is not None, recipe.synthetic_fraction is not None
-        if (reads_real and row.num_real_labels is None) or (reads_synthetic and row.num_synthetic is None):
-            continue
-        real = (row.num_real_labels or 0) if reads_real else 0
-        synthetic = (row.num_synthetic or 0) if reads_synthetic else 0
+        counts = _counts(candidate)
         values = [value for row in candidate.rows if (value := row.value(name)) is not None]
-        if values:
-            method = recipe.schedule + ("" if recipe.adaptation in (None, "none") else f" + {recipe.adaptation}")
-            best.setdefault((real, synthetic, method), values)
+        if counts is not None and values:
+            best.setdefault((*counts, method_of(candidate.recipe)), values)
     runs = [(*cell, value) for cell, values in best.items() for value in values]
     if not runs:
         raise ValueError(f"no law of {name}: no finished trial has it together with its counts of images")
-    values = np.array([run[3] for run in runs])
+    real, synthetic, methods, measured = zip(*runs, strict=True)
+    error = np.array(measured)
     if table.mode == "max":
-        if values.min() < 0 or values.max() > 1:
+        if error.min() < 0 or error.max() > 1:
             raise ValueError(
                 f"no law of {name}: a metric to be maximised must lie in [0, 1] to be turned into an error"
             )
-        values = 1 - values
-    if (values <= 0).any():
+        error = 1 - error
+    if (error <= 0).any():
         raise ValueError(f"no law of {name}: an error of 0 has no logarithm; test on more images")
     try:
-        return fit([r[0] for r in runs], [r[1] for r in runs], values, [r[2] for r in runs], seed=seed)
-    except ValueError as error:
-        raise ValueError(f"no law of {name}: {error}") from error
+        return fit(real, synthetic, error, methods, seed=seed)
+    except ValueError as reason:
+        raise ValueError(f"no law of {name}: {reason}") from reason
+
+
+def method_of(recipe: Recipe) -> str:
+    """What a law calls a method: the schedule, and the adaptation where there is one, `finetune + real_bn`."""
+    return recipe.schedule + ("" if recipe.adaptation in (None, "none") else f" + {recipe.adaptation}")
+
+
+def _counts(candidate: Candidate) -> tuple[int, int] | None:
+    """Labelled real and synthetic images, 0 of what a recipe does not read; None where MLflow does not say."""
+    row, recipe = candidate.rows[0], candidate.recipe
+    real = 0 if recipe.real_fraction is None else row.num_real_labels
+    synthetic = 0 if recipe.synthetic_fraction is None else row.num_synthetic
+    return None if real is None or synthetic is None else (real, synthetic)
 
 
 def _check_counts(real: Floats, synthetic: Floats) -> None:

@@ -21,6 +21,7 @@ Floats = NDArray[np.float64]
 NAMES = ("real", "both", "method", "length_real", "length_synthetic", "noise")
 PRIOR_MEAN = np.log([0.03, 0.015, 0.015, 1.2, 1.2, 0.006])
 PRIOR_SD = np.array([1.0, 1.0, 1.0, 0.4, 0.5, 1.0])
+LEAST, MOST = PRIOR_MEAN - 4 * PRIOR_SD, PRIOR_MEAN + 4 * PRIOR_SD  # beyond it covariances are singular
 NUM_FEATURES = 64
 
 
