@@ -148,7 +148,9 @@ class Engine:
         """The steps of a ticket's path to a rung of its last stage. Over all tickets they are counted once."""
         path = self._costs.path(ticket.recipe, ticket.replicate)
         steps = steps_alone([path]) - path[-1].steps + rung
-        self.steps_alone += rung - ticket.after if ticket.after else steps
+        added = rung - ticket.after if ticket.after else steps
+        self.steps_alone += added
+        self._spending.steps_alone += added
         return steps
 
     def _needed(self) -> set[str]:
@@ -174,8 +176,8 @@ class Engine:
             "waiting": len(shot["waiting"]),
             "stages": _stages(shot),
             "cost": {
-                "steps_trained": shot["steps_trained"],
-                "steps_alone": self.steps_alone,
+                "steps_trained": self._spending.steps_trained,
+                "steps_alone": self._spending.steps_alone,
                 "hours": self._spending.hours,
                 "budget_hours": self._config.budget.hours,
             },

@@ -8,9 +8,11 @@ from typing import Any
 
 from search.mlflow_calls import Calls
 from search.mlflow_runs import KnownRun, Runs, StudyRuns
+from search.run_labels import STATUS
 from search.spool import Record
 
 LIVE = "titrate.live"  # the tag of a search's run with the newest snapshot of it (search/publisher.py)
+NOTE = "mlflow.note.content"  # MLflow's own tag of a run's description
 RUN_STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED", "interrupted": "KILLED"}
 
 
@@ -128,11 +130,28 @@ class Writer:
         self._terminate(child, RUN_STATUS[record["status"]], record["at"])
 
     def _artifact(self, record: Record, runs: StudyRuns) -> None:
-        parent, path = runs.parent, record["path"]
-        if parent is None or not Path(path).exists():
-            self._calls.refuse("no such file" if parent else "artifact before start", record)
+        path, folder = record["path"], record["folder"]
+        run = runs.parent if record["trial"] is None else runs.children.get(tuple(record["trial"]))
+        if run is None or not Path(path).exists():
+            self._calls.refuse("no such file" if run else "artifact before the start of its run", record)
             return
-        self._calls.attempt_artifact(parent.id, path, lambda: self._calls.client.log_artifact(parent.id, path))
+        known = run.id
+        self._calls.attempt_artifact(known, path, lambda: self._calls.client.log_artifact(known, path, folder))
+
+    def _progress(self, record: Record, runs: StudyRuns) -> None:
+        from mlflow.entities import Metric
+
+        if runs.parent is None:
+            self._calls.refuse("progress before start", record)
+            return
+        batch = self._batches.setdefault(runs.parent.id, _Batch())
+        batch.metrics += [Metric(k, v, record["at"], record["step"]) for k, v in record["metrics"].items()]
+
+    def _describe(self, record: Record, runs: StudyRuns) -> None:
+        if runs.parent is None:
+            self._calls.refuse("description before start", record)
+            return
+        self._gather(runs.parent, {}, {NOTE: record["text"]})
 
     def _finish(self, record: Record, runs: StudyRuns) -> None:
         if runs.parent is None:
@@ -140,7 +159,7 @@ class Writer:
             return
         for child in runs.children.values():
             if child.status == "RUNNING":  # of a killed process, or interrupted now
-                self._gather(child, {}, {"titrate.status": "stopped"})
+                self._gather(child, {}, {STATUS: "stopped", "titrate.status": "stopped"})
                 self._flush(child.id)
                 self._terminate(child, "KILLED", record["at"])
         self._gather(runs.parent, {}, {"titrate.state": record["state"]})

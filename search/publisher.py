@@ -1,11 +1,13 @@
 """The publisher: what a running search does, written where other processes and machines read it (search/status.py).
 
 A snapshot goes to RESULTS/NAME/status.json each second and, shortened, into a tag of the search's MLflow run now and
-then. Neither is ever read by a search, so neither may stop one: what fails is logged once, and tried again.
+then. How far it came becomes metrics of that run, so that MLflow draws them over time. None of this is ever read by a
+search, so none may stop one: what fails is logged once, and tried again.
 """
 
 import json
 import logging
+import math
 import os
 import socket
 import threading
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 FILE = "status.json"
 FILE_EVERY_S = 1.0
 TAG_EVERY_S = 10.0
+PROGRESS_EVERY_S = 60.0
 TAG_CHARS = 5000  # MLflow takes no more of a tag
 JOIN_S = 10.0  # how long a look that hangs is waited for at the end
 
@@ -43,9 +46,11 @@ class Snapshot(TypedDict):
 
 
 class Live(Protocol):
-    """Where shortened snapshots go (search/tracking.py)."""
+    """Where shortened snapshots and metrics of the whole search go (search/tracking.py)."""
 
     def live(self, text: str) -> None: ...
+
+    def progress(self, metrics: dict[str, float], step: int) -> None: ...
 
 
 class Publisher:
@@ -62,6 +67,7 @@ class Publisher:
         self._search = search
         self._metric = metric
         self._last: Look = {}
+        self._told: dict[str, float] = {}
         self._logged: set[str] = set()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
@@ -83,14 +89,24 @@ class Publisher:
         if "cost" in self._last:
             over["cost"] = self._last["cost"]
         self._publish("finished" if finished else "stopped", over, tag=True)
+        self._attempt("metrics", self._tell_progress)
 
     def _run(self) -> None:
-        tagged = -TAG_EVERY_S
+        tagged = told = -max(TAG_EVERY_S, PROGRESS_EVERY_S)
         while not self._ended.wait(FILE_EVERY_S):
             if self._attempt("look", self._look_again):
                 due = time.monotonic() - tagged >= TAG_EVERY_S
                 self._publish("running", self._last, tag=due)
                 tagged = time.monotonic() if due else tagged
+                if time.monotonic() - told >= PROGRESS_EVERY_S:
+                    self._attempt("metrics", self._tell_progress)
+                    told = time.monotonic()
+
+    def _tell_progress(self) -> None:
+        metrics = progress(self._last, self._metric)
+        if metrics and metrics != self._told:
+            self._tracker.progress(metrics, self._last.get("summary", {}).get("ended", 0))
+            self._told = metrics
 
     def _look_again(self) -> None:
         self._last = self._look()
@@ -119,6 +135,25 @@ class Publisher:
             return False
         self._logged.discard(what)
         return True
+
+
+def progress(look: Look, metric: str) -> dict[str, float]:
+    """How far a search is, as metrics; what is not known yet is absent.
+
+    best/METRIC         of the best recipe so far, by mean over its seeds
+    recipes/...         ended, and of these failed and pruned
+    steps/trained       and `steps/alone`, the same trials without sharing; `saving` is the part that was not trained
+    accelerator_hours   so far
+    """
+    summary, cost = look.get("summary", {}), look.get("cost", {})
+    known: dict[str, float | None] = {f"recipes/{name}": summary.get(name) for name in ("ended", "failed", "pruned")}  # type: ignore[misc]
+    best = summary.get("best")
+    known[f"best/{metric}"] = best[0][0] if best else None
+    trained, alone = cost.get("steps_trained"), cost.get("steps_alone")
+    known |= {"steps/trained": trained, "steps/alone": alone, "accelerator_hours": cost.get("hours")}
+    if trained is not None and alone and alone >= trained:
+        known["saving"] = 1 - trained / alone
+    return {name: float(value) for name, value in known.items() if value is not None and math.isfinite(value)}
 
 
 def write(snapshot: Snapshot, path: Path) -> None:

@@ -9,7 +9,8 @@ from search.config import SearchConfig
 from search.cost import Costs, Rates, accelerator_hours
 from search.job import Ticket
 
-SPENT = "spent"  # user attribute of the study: {"busy_s": ..., "steps": ...} of the runs before and of this one
+# User attribute of the study: {"busy_s": ..., "steps": ..., "steps_alone": ...} of the runs before and of this one.
+SPENT = "spent"
 SAVE_EVERY_S = 10.0  # slot-seconds; a killed driver forgets at most as many
 
 
@@ -23,6 +24,7 @@ class Spending:
         self._costs = costs
         before = json.loads(study.user_attrs.get(SPENT, "{}"))
         self._spent = Rates(int(before.get("steps", 0)), float(before.get("busy_s", 0.0)))
+        self.steps_alone = int(before.get("steps_alone", 0))  # those of the same trials by themselves: the engine adds
         self._saved = self._spent
         self._last = Rates(0, 0.0)  # what this run's dispatcher had counted
 
@@ -37,8 +39,13 @@ class Spending:
             self.save()
 
     def save(self) -> None:
-        self._study.set_user_attr(SPENT, json.dumps({"busy_s": self._spent.busy_s, "steps": self._spent.steps_trained}))
+        spent = {"busy_s": self._spent.busy_s, "steps": self._spent.steps_trained, "steps_alone": self.steps_alone}
+        self._study.set_user_attr(SPENT, json.dumps(spent))
         self._saved = self._spent
+
+    @property
+    def steps_trained(self) -> int:
+        return self._spent.steps_trained
 
     @property
     def hours(self) -> float:

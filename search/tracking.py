@@ -25,6 +25,7 @@ from typing import Any, Literal
 from datasets.uri import redacted
 from search.mlflow_calls import TrackingError, brief
 from search.mlflow_writer import Writer
+from search.run_labels import COST, STATUS, filter_tags, run_name
 from search.spool import Spool
 from trainables.recipe import Recipe
 
@@ -33,6 +34,7 @@ log = logging.getLogger("titrate.tracking")
 Status = Literal["finished", "failed", "stopped"]
 State = Literal["finished", "interrupted"]
 
+NOTE_CHARS = 5000  # of a description; MLflow takes 8,000 of a tag, its older servers 5,000
 RETRY_SECONDS = (1.0, 15.0)  # the first wait in an outage, and the longest
 
 
@@ -133,9 +135,14 @@ class Tracker:
             "trial",
             recipe=recipe.key,
             seed=seed,
-            name=f"{number}: {recipe} seed={seed}",
+            name=run_name(recipe, seed, number),
             params=_texts({**recipe.params(), "seed": seed, **facts}),
-            tags={"titrate.number": str(number), "titrate.status": "running"},
+            tags={
+                **filter_tags(recipe, seed),
+                STATUS: "running",
+                "titrate.number": str(number),
+                "titrate.status": "running",
+            },
             datasets=[asdict(fact) for fact in datasets],
         )
 
@@ -157,16 +164,33 @@ class Tracker:
     ) -> None:
         """A replicate ended. `facts` become tags `titrate.<name>`: what may change, such as steps_trained.
 
-        A traceback becomes the artifact traceback.txt, and its last line the tag titrate.error.
+        `steps_trained` becomes the tag `cost` too. A traceback becomes the artifact traceback.txt, and its last line
+        the tag titrate.error.
         """
-        tags = {"titrate.status": status} | {f"titrate.{name}": str(value) for name, value in (facts or {}).items()}
+        tags = {STATUS: status, "titrate.status": status}
+        tags |= {f"titrate.{name}": str(value) for name, value in (facts or {}).items()}
+        if facts and "steps_trained" in facts:
+            tags[COST] = str(facts["steps_trained"])
         if traceback is not None:
             tags["titrate.error"] = (traceback.strip().splitlines() or [""])[-1][:500]
         self._append("end", recipe=recipe_key, seed=seed, status=status, tags=tags, traceback=traceback)
 
-    def artifact(self, path: Path) -> None:
-        """A file of the whole search (a figure, a table), read when it is sent."""
-        self._append("artifact", path=str(path.absolute()))
+    def artifact(self, path: Path, folder: str | None = None, trial: tuple[str, int] | None = None) -> None:
+        """A file of the search (a figure, the report), read when it is sent; one of the same name is replaced.
+
+        folder  of artifacts that it goes into
+        trial   the recipe's key and seed whose file it is; None: the whole search's
+        """
+        self._append("artifact", path=str(path.absolute()), folder=folder, trial=trial)
+
+    def progress(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics of the whole search, now: how good the best recipe is, and what was spent for it."""
+        self._append("progress", metrics={name: float(value) for name, value in metrics.items()}, step=step)
+
+    def describe(self, text: str) -> None:
+        """The description of the search's run, in Markdown, as MLflow shows it above everything else. The newest
+        counts; a text that is longer than MLflow takes is cut at a line."""
+        self._append("describe", text=text if len(text) <= NOTE_CHARS else text[:NOTE_CHARS].rpartition("\n")[0])
 
     def live(self, text: str) -> None:
         """What the search does now, as the tag `titrate.live` of its run: sent when all records were, or never.

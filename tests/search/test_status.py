@@ -20,7 +20,7 @@ from optuna.trial import TrialState, create_trial
 from typer.testing import CliRunner
 
 from search.__main__ import app
-from search.publisher import FILE, TAG_CHARS, Publisher, Snapshot, compact, write
+from search.publisher import FILE, TAG_CHARS, Publisher, Snapshot, compact, progress, write
 from search.status import FRESH_S, SILENT_S, read
 from search.tracking import Tracker, default_uri
 from search.view import Look
@@ -37,9 +37,13 @@ class Tags:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self.metrics: list[tuple[int, dict[str, float]]] = []
 
     def live(self, text: str) -> None:
         self.texts.append(text)
+
+    def progress(self, metrics: dict[str, float], step: int) -> None:
+        self.metrics.append((step, metrics))
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +119,27 @@ def test_a_search_publishes_while_it_runs_and_marks_its_end(results: Path) -> No
     states = [json.loads(text)["state"] for text in tags.texts]
     assert (states[0], states[-1]) == ("running", "finished")
     assert os.listdir(results / "faces") == [FILE]
+
+
+def test_how_far_a_search_is_becomes_metrics_of_its_run(results: Path) -> None:
+    final: Look = {
+        "summary": {"recipes": 4, "ended": 4, "best": [(0.75, RECIPES[0], 3)]},
+        "cost": {"steps_trained": 300, "steps_alone": 400, "hours": 0.5},
+    }
+    tags = Tags()
+    with Publisher(lambda: final, results / "faces", tags, search="faces", metric="val/miou"):
+        pass
+    expected = {
+        "recipes/ended": 4,
+        "best/val/miou": 0.75,
+        "steps/trained": 300,
+        "steps/alone": 400,
+        "accelerator_hours": 0.5,
+        "saving": 0.25,
+    }
+    assert tags.metrics == [(4, expected)]
+    nothing: Look = {"summary": {"best": [(float("nan"), RECIPES[0], 1)]}, "cost": {}}
+    assert progress(nothing, "val/miou") == {}
 
 
 def test_a_search_that_is_left_before_its_end_is_stopped(results: Path) -> None:
@@ -198,6 +223,7 @@ from tests.search.looks import look
 
 class Nowhere:
     def live(self, text): ...
+    def progress(self, metrics, step): ...
 
 with Publisher(look, Path(sys.argv[1]), Nowhere(), search="faces", metric="val/miou"):
     time.sleep(60)

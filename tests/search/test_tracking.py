@@ -160,6 +160,61 @@ def test_a_search_is_one_parent_and_one_child_per_replicate_with_its_facts(resul
     assert not (results / "spool.jsonl").exists()
 
 
+def test_runs_have_names_that_read_and_are_found_by_plain_tags(results: Path) -> None:
+    tracker = connected(results)
+    begin(tracker)
+    log_trial(tracker, TUNED, 1, 7, [0.4])
+    tracker.trial_started(REAL, 0, 8, {})
+    assert tracker.finish("interrupted")
+    client = MlflowClient(default_uri(results))
+    experiment = client.get_experiment_by_name("titrate")
+    assert experiment is not None
+
+    def found(query: str) -> list[str]:
+        return [run.info.run_name for run in client.search_runs([experiment.experiment_id], query)]
+
+    tuned, real = "#7 finetune 25% real_bn lr=0.02 s1", "#8 real_only 25% lr=0.01 s0"
+    assert found("tags.schedule = 'finetune' and tags.adaptation = 'real_bn' and tags.seed = '1'") == [tuned]
+    assert found("tags.status = 'finished' and tags.cost = '500'") == [tuned]
+    assert sorted(found("tags.real_fraction = '0.25'")) == [tuned, real]
+    assert found("tags.status = 'stopped' and tags.synthetic_share = '0'") == [real]
+
+
+def test_a_search_shows_how_far_it_came_and_its_answer(results: Path) -> None:
+    tracker = connected(results)
+    begin(tracker)
+    tracker.progress({"best/val/miou": 0.4, "steps/trained": 100}, 1)
+    tracker.progress({"best/val/miou": 0.5, "steps/trained": 300}, 4)
+    tracker.describe("an older answer")
+    tracker.describe("**Train** it.\n" + "a line\n" * 2000)
+    assert tracker.finish("finished")
+    uri = default_uri(results)
+    assert [(step, value) for step, value, _ in history(uri, parent(uri), "best/val/miou")] == [(1, 0.4), (4, 0.5)]
+    note = parent(uri).data.tags["mlflow.note.content"]
+    assert note.startswith("**Train** it.\na line\n")
+    assert note.endswith("a line")
+    assert len(note) <= tracking.NOTE_CHARS
+
+
+def test_files_go_to_the_search_or_to_a_trial_and_the_newest_stays(results: Path) -> None:
+    tracker = connected(results)
+    begin(tracker)
+    log_trial(tracker, TUNED, 1, 7, [0.4])
+    file = results / "report.html"
+    for text in ("old", "new"):
+        file.write_text(text)
+        tracker.artifact(file)
+        assert tracker.flush()
+    tracker.artifact(file, "predictions", (TUNED.key, 1))
+    assert tracker.finish("finished")
+    uri = default_uri(results)
+    client, child = MlflowClient(uri), children(uri)[TUNED.key, 1]
+    assert Path(client.download_artifacts(parent(uri).info.run_id, "report.html")).read_text() == "new"
+    assert [item.path for item in client.list_artifacts(child.info.run_id, "predictions")] == [
+        "predictions/report.html"
+    ]
+
+
 def test_a_search_logged_twice_leaves_the_same_rows(results: Path) -> None:
     counts = []
     for _ in range(2):
