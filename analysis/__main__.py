@@ -23,6 +23,12 @@ Search = Annotated[str, typer.Argument(metavar="SEARCH", help="The search's name
 Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow; else MLFLOW_TRACKING_URI, else results/.")]
 Experiment = Annotated[str | None, typer.Option(help="MLflow experiment, if it is not titrate.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the files; else results/SEARCH.")]
+Domains = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--domain", help="SET=SOURCE: a test set is of the domain of this source of real images (`real`, if one)."
+    ),
+]
 
 
 @app.command("curve")
@@ -80,6 +86,31 @@ def pareto_command(search: Search, tracking_uri: Uri = None, experiment: Experim
     _print(lines, pareto.save(found, pictures.ready(_folder(search, out))))
 
 
+@app.command("report")
+def report_command(
+    search: Search,
+    tracking_uri: Uri = None,
+    experiment: Experiment = None,
+    out: Out = None,
+    real_label: Annotated[float | None, typer.Option(help="Price of a labelled real image, for advice.")] = None,
+    synthetic_image: Annotated[float | None, typer.Option(help="Price of a rendered image.")] = None,
+    domain: Domains = None,
+) -> None:
+    """Writes the report of a search: one HTML page that holds everything, and the same as Markdown."""
+    from analysis import pictures
+    from analysis.gap import domains_of
+    from analysis.prices import Prices
+    from analysis.report import report
+    from analysis.report_context import Context
+
+    if (real_label is None) != (synthetic_image is None):
+        raise ValueError("--real-label and --synthetic-image must be given together: advice compares the two")
+    prices = None if real_label is None or synthetic_image is None else Prices(real_label, synthetic_image)
+    made = report(Context.load(search, tracking_uri, experiment, prices=prices, domains=domains_of(domain or [])))
+    files = made.write(pictures.ready(_folder(search, out)))
+    _print([], [file for file in files if file.suffix in (".html", ".md")])
+
+
 @app.command("table")
 def table_command(search: Search, tracking_uri: Uri = None, experiment: Experiment = None) -> None:
     """Lists every replicate of every recipe."""
@@ -103,10 +134,7 @@ def gap_command(
     tracking_uri: Uri = None,
     experiment: Experiment = None,
     metric: Annotated[str | None, typer.Option(help="What to compare, if not the objective's: miou.")] = None,
-    domain: Annotated[
-        list[str] | None,
-        typer.Option(help="SET=SOURCE: a test set is of the domain of this source of real images (`real`, if one)."),
-    ] = None,
+    domain: Domains = None,
     mode: Annotated[str, typer.Option(help="max or min, if the metric's is not the objective's.")] = "",
     out: Annotated[Path | None, typer.Option(help="Also write the table to this CSV file.")] = None,
 ) -> None:

@@ -89,10 +89,14 @@ class Posterior:
 
     def index(self, recipe: Recipe) -> int:
         """Where a recipe is; raises ValueError for one without a finished replicate."""
-        for i, candidate in enumerate(self.candidates):
-            if candidate.recipe == recipe:
-                return i
-        raise ValueError(f"recipe must be one of the {len(self.candidates)} with a {self.metric}, but got {recipe}")
+        place = self._places.get(recipe)
+        if place is None:
+            raise ValueError(f"recipe must be one of the {len(self.candidates)} with a {self.metric}, but got {recipe}")
+        return place
+
+    @cached_property
+    def _places(self) -> dict[Recipe, int]:
+        return {candidate.recipe: i for i, candidate in enumerate(self.candidates)}
 
 
 def posterior(table: Table, metric: str | None = None, *, num_draws: int = NUM_DRAWS, seed: int = SEED) -> Posterior:
