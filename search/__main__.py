@@ -125,6 +125,8 @@ def _run(config: SearchConfig, text: str, results: Path, address: str | None, sh
         raise typer.Exit(130)
     if result.conclusion is not None:
         show(console, result.conclusion)
+        for line in result.left:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     where = result.tracking_uri
     if where.startswith("sqlite:"):
         serve = f"-m mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri {shlex.quote(where)}"

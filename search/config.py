@@ -79,10 +79,17 @@ class SlotsConfig(Frozen):
 
 
 class TrackingConfig(Frozen):
-    """uri: None is MLFLOW_TRACKING_URI where it is set, else SQLite and local artifacts under the results folder."""
+    """uri: None is MLFLOW_TRACKING_URI where it is set, else SQLite and local artifacts under the results folder.
+
+    report      whether there is a report of the search, kept up to date while it runs
+    best_model  whether a search that has finished leaves its best model: its weights, its predictions as pictures, and
+                the model in MLflow's registry, as `titrate-NAME`
+    """
 
     uri: str | None = None
     experiment: str = "titrate"
+    report: bool = True
+    best_model: bool = True
 
 
 class SearchConfig(Frozen):

@@ -1,13 +1,15 @@
 """run: brings a search to completion. Run it again after a crash or with more trials: it does only what is missing."""
 
 import fcntl
+import importlib.metadata
 import json
 import os
+import platform
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,17 @@ from typing import Any
 from rich.console import Console
 
 from analysis import Conclusion, conclude
+from analysis.report import report
+from analysis.report_context import Context
 from datasets.uri import redacted
 from search.cluster import connect
 from search.config import SearchConfig
 from search.cost import Costs
+from search.delivery import deliver
 from search.ledger import Ledger
 from search.problem import open_problem
+from search.reporter import FOLDER as REPORT
+from search.reporter import Reporter, send
 from search.spending import Spending
 from search.study import identity, num_recipes, open_study
 from search.tracking import State, Tracker, default_uri
@@ -29,7 +36,10 @@ from search.written import leave
 
 @dataclass(frozen=True)
 class Result:
-    """How a run of a search ended: `conclusion` is None when it was interrupted or recorded nothing."""
+    """How a run of a search ended: `conclusion` is None when it was interrupted or recorded nothing.
+
+    left  what there is of the best recipe, to use, in lines (search/delivery.py)
+    """
 
     state: State
     summary: dict[str, Any]
@@ -38,6 +48,7 @@ class Result:
     wall_s: float
     tracking_uri: str
     conclusion: Conclusion | None
+    left: tuple[str, ...] = ()
 
 
 def run(
@@ -66,6 +77,7 @@ def run(
         steps_trained = steps_alone = 0
         state: State = "interrupted"
         conclusion = None
+        left: list[str] = []
         try:
             study = open_study(config, opened.digests, folder, share=share)
             leave(config, folder)
@@ -94,21 +106,28 @@ def run(
 
                     owner = identity(study)
                     engine = Engine(config, opened, ledger, costs, spending, tracker, folder, owner=owner, share=share)
-                    with _signals(engine.interrupt):
+                    with _signals(engine.interrupt), _reporter(config, ledger, folder, tracker, uri):
                         steps_trained = engine.run(console)
                     steps_alone = engine.steps_alone
             if ledger.complete:
                 state = "finished"
                 if tracker.flush():
+                    if config.tracking.best_model:
+                        left = deliver(config, opened, results.resolve(), folder, tracker, uri)
+                        tracker.flush()  # the report reads it
                     conclusion = conclude(config.name, uri, config.tracking.experiment, folder)
                     for file in conclusion.files:
                         tracker.artifact(file)
+                    if config.tracking.report:
+                        report(Context(conclusion.table, uri)).write(folder / REPORT)
+                        send(folder / REPORT, tracker)
         finally:
             if not tracker.finish(state):
                 console.print(
                     f"MLflow lacks a part of this search: the next `run` sends it from {folder}", markup=False
                 )
-    return Result(state, ledger.summary(), steps_trained, steps_alone, time.monotonic() - began, uri, conclusion)
+    wall_s = time.monotonic() - began
+    return Result(state, ledger.summary(), steps_trained, steps_alone, wall_s, uri, conclusion, tuple(left))
 
 
 def _tracker(config: SearchConfig, results: Path, folder: Path) -> tuple[Tracker, str]:
@@ -116,6 +135,17 @@ def _tracker(config: SearchConfig, results: Path, folder: Path) -> tuple[Tracker
     tracker = Tracker(uri, config.tracking.experiment, config.name, folder / "mlflow.spool")
     tracker.connect()
     return tracker, uri
+
+
+def _reporter(
+    config: SearchConfig, ledger: Ledger, folder: Path, tracker: Tracker, uri: str
+) -> AbstractContextManager[object]:
+    if not config.tracking.report:
+        return nullcontext()
+    experiment = config.tracking.experiment
+    return Reporter(
+        lambda: ledger.summary()["ended"], folder, tracker, search=config.name, uri=uri, experiment=experiment
+    )
 
 
 def _params(config: SearchConfig) -> dict[str, Any]:
@@ -137,11 +167,18 @@ def _tags(config: SearchConfig) -> dict[str, Any]:
         "titrate.mode": config.objective.mode,
         "titrate.seeds": config.budget.seeds,
         "titrate.trials": num_recipes(config),
+        "titrate.versions": json.dumps(_versions()),
     }
     if config.constraints:
         bounds = {name: bound.model_dump(exclude_none=True) for name, bound in config.constraints.items()}
         tags["titrate.constraints"] = json.dumps(bounds)
     return tags
+
+
+def _versions() -> dict[str, str]:
+    """What the search runs on, for whoever repeats it."""
+    packages = ("torch", "ray", "optuna", "mlflow", "albumentations", "numpy")
+    return {"Python": platform.python_version()} | {name: importlib.metadata.version(name) for name in packages}
 
 
 @contextmanager

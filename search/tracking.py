@@ -167,7 +167,7 @@ class Tracker:
         `steps_trained` becomes the tag `cost` too. A traceback becomes the artifact traceback.txt, and its last line
         the tag titrate.error.
         """
-        tags = {STATUS: status, "titrate.status": status}
+        tags: dict[str, str] = {STATUS: status, "titrate.status": status}
         tags |= {f"titrate.{name}": str(value) for name, value in (facts or {}).items()}
         if facts and "steps_trained" in facts:
             tags[COST] = str(facts["steps_trained"])

@@ -119,6 +119,7 @@ space:
 budget: {{steps: 6, rungs: [3, 6], seeds: 2}}
 sampler: grid
 training: {{batch_size: 6, warmup: 2, ema_decay: 0.9}}
+tracking: {{report: false, best_model: false}}
 """
 
 ONE_SLOT = {"sampler: grid": "sampler: grid\nslots: {count: 1}"}  # starts in little more than half the time of two

@@ -1,0 +1,152 @@
+"""What a finished search leaves: its best model in the registry, its pictures, its report; and what it does without."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from rich.console import Console
+
+from datasets import Pack
+from search.config import load
+from search.registry import Request, register, requirements
+from search.run import Result, run
+from tests.toy import ONE_SLOT, toy_search
+from trainables.predict import Predictor
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+DELIVER = {"report: false": "report: true", "best_model: false": "best_model: true"}
+
+SERVED = """
+import sys
+import mlflow, numpy as np
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model("models:/titrate-toy@best")
+np.save(sys.argv[3], model.predict(np.load(sys.argv[2])))
+"""
+
+
+def search(packs: Path, folder: Path, replace: dict[str, str]) -> Result:
+    path = toy_search(packs, folder, ONE_SLOT | replace)
+    return run(load(path), path.read_text(), results=folder / "results", console=Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def bare(ray_session: None, toy_packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A search that has finished and was to leave nothing but its runs."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, search(toy_packs, folder, {})
+
+
+@pytest.fixture(scope="module")
+def finished(bare: tuple[Path, Result], toy_packs: Path) -> tuple[Path, Result]:
+    """The same search, run again to leave everything; what it trained is not trained again."""
+    folder, before = bare
+    client = MlflowClient(before.tracking_uri)
+    assert {item.path for item in client.list_artifacts(parent_of(before))}.isdisjoint({"report.html", "recipe.yaml"})
+    with pytest.raises(MlflowException, match="not found"):
+        client.get_registered_model("titrate-toy")
+    assert not (folder / "results/toy/best").exists()
+    return folder, search(toy_packs, folder, DELIVER)
+
+
+def parent_of(result: Result) -> str:
+    assert result.conclusion is not None
+    return result.conclusion.table.run_id
+
+
+def test_the_registered_model_predicts_what_the_exported_one_does(
+    finished: tuple[Path, Result], toy_packs: Path, tmp_path: Path
+) -> None:
+    folder, result = finished
+    pack = Pack.open(toy_packs / "val")
+    pictures = np.stack([pack.sample(k, ["image"])["image"] for k in range(2)])
+    np.save(tmp_path / "in.npy", pictures)
+    done = subprocess.run(
+        [sys.executable, "-c", SERVED, result.tracking_uri, str(tmp_path / "in.npy"), str(tmp_path / "out.npy")],
+        cwd=tmp_path,  # our folders are not here: the model brings its own
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = Predictor.load(folder / "results/toy/best", "cpu")(list(pictures))
+    assert np.array_equal(np.load(tmp_path / "out.npy"), np.stack(expected))
+
+
+def test_the_registry_names_the_run_and_the_recipe(finished: tuple[Path, Result]) -> None:
+    _, result = finished
+    client = MlflowClient(result.tracking_uri)
+    version = client.get_model_version_by_alias("titrate-toy", "best")
+    assert result.conclusion is not None
+    winner = result.conclusion.decision.winner
+    assert winner is not None
+    assert version.run_id in {row.run_id for row in winner.rows}
+    assert version.tags["titrate.recipe"] == winner.recipe.key
+    assert str(winner.recipe) in (version.description or "")
+    assert [line for line in result.left if line.startswith("model ")] == [
+        "model models:/titrate-toy@best is version 1"
+    ]
+
+
+def test_its_requirements_are_pinned_as_they_are_here() -> None:
+    assert all("==" in line and "+" not in line for line in requirements())
+    assert {"torch", "numpy"} <= {line.partition("==")[0] for line in requirements()}
+
+
+def test_pictures_of_the_best_trial_are_artifacts_of_its_run(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    folder, result = finished
+    client = MlflowClient(result.tracking_uri)
+    run_id = json.loads((folder / "results/toy/best/model.json").read_text())["trained"]["run"]
+    place = Path(client.download_artifacts(run_id, "predictions", str(tmp_path)))
+    listed: list[dict[str, Any]] = json.loads((place / "index.json").read_text())
+    assert {(one["metric"], one["place"]) for one in listed} == {
+        (f"{name}/miou", place) for name in ("val", "test/same") for place in ("worst", "median", "best")
+    }
+    worst, median, best = (one["score"] for one in listed if one["metric"] == "val/miou")
+    assert worst <= median <= best
+    for one in listed:
+        assert cv2.imread(str(place / one["file"])).shape == (32, 96, 3)
+
+
+def test_the_search_has_its_report_its_answer_and_its_recipe(
+    bare: tuple[Path, Result], finished: tuple[Path, Result]
+) -> None:
+    (_, before), (_, result) = bare, finished
+    client, parent = MlflowClient(result.tracking_uri), parent_of(result)
+    names = {item.path for item in client.list_artifacts(parent)}
+    assert {"report.html", "report.md", "recipe.yaml", "figures", "curve.png"} <= names
+    page = Path(client.download_artifacts(parent, "report.html")).read_text()
+    assert "could not be made" not in page
+    assert page.count("data:image/jpeg") == 6
+    assert "python -m search export toy" in page
+    run = client.get_run(parent)
+    assert "Train `" in run.data.tags["mlflow.note.content"]
+    assert "torch" in json.loads(run.data.tags["titrate.versions"])
+    assert {"best/val/miou", "steps/trained", "steps/alone", "saving", "recipes/ended"} <= set(run.data.metrics)
+    assert run.data.metrics["steps/trained"] == before.steps_trained
+    assert run.data.metrics["steps/alone"] == before.steps_alone
+
+
+def test_running_it_again_registers_nothing_new(finished: tuple[Path, Result], toy_packs: Path) -> None:
+    folder, _ = finished
+    again = search(toy_packs, folder, {"best_model: false": "best_model: true"})
+    assert again.left[-1] == "model models:/titrate-toy@best is version 1, as before"
+    assert len(MlflowClient(again.tracking_uri).search_model_versions("name='titrate-toy'")) == 1
+
+
+def test_a_registry_that_is_not_there_is_one_line(finished: tuple[Path, Result], tmp_path: Path) -> None:
+    folder, _ = finished
+    best = str(folder / "results/toy/best")
+    request = Request(best, "titrate-toy", "no-such-run", f"sqlite:///{tmp_path}/mlflow.db", {}, "")
+    line = register(request, tmp_path)
+    assert line.startswith(f"the model was not registered at sqlite:///{tmp_path}/mlflow.db: ")
+    assert "\n" not in line
