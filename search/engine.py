@@ -102,9 +102,10 @@ class Engine:
         """Starts slots and trials, waits for the end, and returns how many steps were trained."""
         self._slots.start()
         try:
-            with self._keeper, self._watch, self._publisher, View(self._look, console, self._config.objective.metric):
-                self._tune()
-            last = self._watch.look()
+            with self._keeper, self._publisher:
+                with self._watch, View(self._look, console, self._config.objective.metric):
+                    self._tune()
+                last = self._watch.look()  # before the publisher's last word, so that it has everything
             self._spending.save()
             complete = self._ledger.complete
             dead = not complete and not self.interrupted and self._slots.alive == 0
