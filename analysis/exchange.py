@@ -77,14 +77,13 @@ class Saving:
         images; in counts where that is not given."""
 
         def said(count: float) -> str:
-            if np.isinf(count):
-                return "more than any number of"
             return f"{count:,.0f}" if total is None else f"{100 * count / total:.3g}%"
 
-        text = (
-            f"{said(self.real)} real + {self.synthetic:,.0f} synthetic reaches what {said(self.equivalent)} real alone"
-            f" would ({100 * self.coverage:.0f}% interval {said(self.low)} to {said(self.high)})"
-        )
+        alone = "no number of real images" if np.isinf(self.equivalent) else f"{said(self.equivalent)} real"
+        text = f"{said(self.real)} real + {self.synthetic:,.0f} synthetic reaches what {alone} alone would"
+        if np.isfinite(self.low):
+            high = f"to {said(self.high)}" if np.isfinite(self.high) else "or more"
+            text += f" ({100 * self.coverage:.0f}% interval {said(self.low)} {high})"
         return text + ("; this lies beyond what was measured" if self.beyond else "")
 
 

@@ -66,8 +66,8 @@ def test_a_saving_is_a_sentence() -> None:
     )
     endless = replace(found, equivalent=np.inf, high=np.inf, beyond=True)
     assert endless.sentence() == (
-        "1,000 real + 4,000 synthetic reaches what more than any number of real alone would (90% interval 2,000 to more"
-        " than any number of); this lies beyond what was measured"
+        "1,000 real + 4,000 synthetic reaches what no number of real images alone would (90% interval 2,000 or more);"
+        " this lies beyond what was measured"
     )
 
 
