@@ -42,7 +42,8 @@ class Optimum:
         """In words: "the best synthetic share is 0.5, 90% interval 0.25 to 0.75 (tried: 0 to 1)"."""
         name = _WORDS[self.axis] + ("" if self.labels is None else f" at {self.labels} labels")
         tried = sorted(self.probabilities)
-        span = f"{self.low:.4g} to {self.high:.4g}"
+        number = ",.0f" if self.axis.startswith("num_") else ".4g"
+        span = f"{self.low:{number}} to {self.high:{number}}"
         if self.flat:
             return (
                 f"{name}: the curve is flat as far as these runs tell; the best may be anywhere from {span} of the"
@@ -51,7 +52,7 @@ class Optimum:
         sure = f"{self.coverage:.0%} interval {span}" if self.low < self.high else f"{self.coverage:.0%} sure"
         edge = {tried[0]: "lowest", tried[-1]: "highest"}.get(self.median)
         hint = f"; it is the {edge} tried, so the best may lie beyond" if edge and 0 < self.median != 1 else ""
-        return f"{name}: best at {self.median:.4g}, {sure}, of {len(tried)} values tried{hint}"
+        return f"{name}: best at {self.median:{number}}, {sure}, of {len(tried)} values tried{hint}"
 
 
 _WORDS: dict[Axis, str] = {

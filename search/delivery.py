@@ -19,6 +19,7 @@ from analysis import load
 from analysis.provenance import RECIPE, SAMPLES
 from analysis.ranking import Candidate, rank
 from analysis.runs import Table
+from analysis.wording import decimals
 from search.config import SearchConfig
 from search.problem import Opened
 from search.registry import Request, register
@@ -75,11 +76,13 @@ def _steps(
 
     def registered() -> list[str]:
         model = _model(best)
-        value = model["metrics"].get(table.metric)
+        score = model["metrics"].get(table.metric)
+        value = "" if score is None else f" {score:.{decimals(score)}f}"
         request = Request(
             folder=str(best.absolute()),
             name=f"titrate-{config.name}",
             run_id=model["trained"]["run"],
+            search_run_id=table.run_id,
             uri=uri,
             tags={
                 "titrate.search": config.name,
@@ -87,7 +90,7 @@ def _steps(
                 "titrate.run": model["trained"]["run"],
                 "weights": model["sha256"],
             },
-            description=f"`{winner.recipe}`\n\n{table.metric} {value}, trial {winner.rows[0].number} of {config.name}",
+            description=f"`{winner.recipe}`\n\n{table.metric}{value}, trial {winner.rows[0].number} of {config.name}",
         )
         return [register(request, folder)]
 

@@ -8,6 +8,8 @@ from typing import Any
 from datasets.uri import redacted
 from search.mlflow_calls import Calls, TrackingError
 
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow's pages take runs for evaluations of agents
+
 
 @dataclass
 class KnownRun:
@@ -76,7 +78,7 @@ class Runs:
             root = self._artifact_root
             if root is None and self._calls.uri.startswith("sqlite:///"):
                 root = str(Path(self._calls.uri.removeprefix("sqlite:///")).absolute().parent / "mlartifacts")
-            return str(self._calls.client.create_experiment(self._experiment, artifact_location=root))
+            return str(self._calls.client.create_experiment(self._experiment, artifact_location=root, tags=KIND))
         if found.lifecycle_stage != "active":
             raise TrackingError(
                 f"MLflow experiment {self._experiment!r} at {redacted(self._calls.uri)} must be active, but it is "

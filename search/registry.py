@@ -44,7 +44,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Request:
-    """A model folder to register under a name, as a model of an MLflow run.
+    """A model folder to register under a name, as a model of an MLflow run, a trial's, and of its search's.
 
     tags         of the version; a version that has the same tags already is the same model, and is kept
     description  in Markdown
@@ -53,6 +53,7 @@ class Request:
     folder: str
     name: str
     run_id: str
+    search_run_id: str
     uri: str
     tags: dict[str, str]
     description: str
@@ -94,6 +95,7 @@ def requirements() -> list[str]:
 def _register(request: Request) -> str:
     import mlflow
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModelOutput
     from mlflow.exceptions import MlflowException
 
     client = MlflowClient()
@@ -105,6 +107,8 @@ def _register(request: Request) -> str:
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
+    # Where the model's files go, and the page that lists it, are of the active experiment: by default of none of ours.
+    mlflow.set_experiment(experiment_id=client.get_run(request.run_id).info.experiment_id)
     example, signature = _example(request.folder)
     code = Path(__file__).with_name("served_model.py")
     info = mlflow.models.Model.log(
@@ -120,6 +124,7 @@ def _register(request: Request) -> str:
         input_example=example,
         pip_requirements=requirements(),
     )
+    client.log_outputs(request.search_run_id, [LoggedModelOutput(info.model_id, step=0)])
     version = str(info.registered_model_version)
     for key, value in request.tags.items():
         client.set_model_version_tag(request.name, version, key, value)

@@ -21,7 +21,8 @@ class Served(PythonModel):
 
         self.predictor = Predictor.load(context.artifacts["folder"])
 
-    def predict(self, context: Any, model_input: Any, params: dict[str, Any] | None = None) -> np.ndarray:
+    # MLflow takes an annotation of model_input for a schema, and warns that `Any` is none.
+    def predict(self, context: Any, model_input, params: dict[str, Any] | None = None) -> np.ndarray:  # type: ignore[no-untyped-def]
         """Pictures uint8 [N, H, W, 3] RGB of one size; of background matting {"image": ..., "background": ...}.
 
         Gives classes uint8 [N, H, W], mattes uint8 [N, H, W, 4] (foreground and alpha) or points float32 [N, K, 2]

@@ -124,6 +124,14 @@ tracking: {{report: false, best_model: false}}
 
 ONE_SLOT = {"sampler: grid": "sampler: grid\nslots: {count: 1}"}  # starts in little more than half the time of two
 
+PRUNED = {  # adabn is evaluated with statistics that no checkpoint has; rungs leave recipes behind
+    "schedule: [real_only, synthetic_only, finetune]": "schedule: [real_only, mixed, finetune]",
+    "adaptation: [none]": "adaptation: [none, adabn, dsbn]",
+    "real_fraction: [0.5, 1.0]": "real_fraction: [1.0]",
+    "synthetic_fraction: [1.0]": "synthetic_fraction: [1.0]\n  synthetic_share: [0.5]",
+    "sampler: grid": "sampler: grid\npruner: {kind: asha, factor: 2}\nslots: {count: 2}",
+}
+
 
 def toy_search(packs: Path | str, folder: Path, replace: dict[str, str] | None = None) -> Path:
     """Writes the toy search file (with some texts replaced) and returns its path."""

@@ -63,7 +63,7 @@ def test_the_synthetic_count_at_a_given_number_of_labels() -> None:
     assert few is not None
     assert many is not None
     assert (few.median, many.median) == (4000, 1000)
-    assert str(few).startswith("number of synthetic images at 100 labels: best at 4000")
+    assert str(few).startswith("number of synthetic images at 100 labels: best at 4,000")
     assert optimum(beliefs, "num_synthetic", labels=77) is None
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from datasets import Pack
 from search.config import load
 from search.registry import Request, register, requirements
 from search.run import Result, run
-from tests.toy import ONE_SLOT, toy_search
+from tests.toy import PRUNED, toy_search
 from trainables.predict import Predictor
 
 pytestmark = pytest.mark.slow
@@ -34,28 +35,17 @@ np.save(sys.argv[3], model.predict(np.load(sys.argv[2])))
 """
 
 
-def search(packs: Path, folder: Path, replace: dict[str, str]) -> Result:
-    path = toy_search(packs, folder, ONE_SLOT | replace)
-    return run(load(path), path.read_text(), results=folder / "results", console=Console(quiet=True))
-
-
 @pytest.fixture(scope="module")
-def bare(ray_session: None, toy_packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
-    """A search that has finished and was to leave nothing but its runs."""
-    folder = tmp_path_factory.mktemp("finished")
-    return folder, search(toy_packs, folder, {})
-
-
-@pytest.fixture(scope="module")
-def finished(bare: tuple[Path, Result], toy_packs: Path) -> tuple[Path, Result]:
-    """The same search, run again to leave everything; what it trained is not trained again."""
-    folder, before = bare
+def delivered(finished: tuple[Path, Result], toy_packs: Path) -> tuple[Path, Result]:
+    """A search that has finished and left nothing but its runs, run again to leave everything; it trains nothing."""
+    folder, before = finished
     client = MlflowClient(before.tracking_uri)
     assert {item.path for item in client.list_artifacts(parent_of(before))}.isdisjoint({"report.html", "recipe.yaml"})
     with pytest.raises(MlflowException, match="not found"):
         client.get_registered_model("titrate-toy")
     assert not (folder / "results/toy/best").exists()
-    return folder, search(toy_packs, folder, DELIVER)
+    path = toy_search(toy_packs, folder, PRUNED | DELIVER)
+    return folder, run(load(path), path.read_text(), results=folder / "results", console=Console(quiet=True))
 
 
 def parent_of(result: Result) -> str:
@@ -64,9 +54,9 @@ def parent_of(result: Result) -> str:
 
 
 def test_the_registered_model_predicts_what_the_exported_one_does(
-    finished: tuple[Path, Result], toy_packs: Path, tmp_path: Path
+    delivered: tuple[Path, Result], toy_packs: Path, tmp_path: Path
 ) -> None:
-    folder, result = finished
+    folder, result = delivered
     pack = Pack.open(toy_packs / "val")
     pictures = np.stack([pack.sample(k, ["image"])["image"] for k in range(2)])
     np.save(tmp_path / "in.npy", pictures)
@@ -82,8 +72,8 @@ def test_the_registered_model_predicts_what_the_exported_one_does(
     assert np.array_equal(np.load(tmp_path / "out.npy"), np.stack(expected))
 
 
-def test_the_registry_names_the_run_and_the_recipe(finished: tuple[Path, Result]) -> None:
-    _, result = finished
+def test_the_registry_names_the_run_and_the_recipe(delivered: tuple[Path, Result]) -> None:
+    folder, result = delivered
     client = MlflowClient(result.tracking_uri)
     version = client.get_model_version_by_alias("titrate-toy", "best")
     assert result.conclusion is not None
@@ -92,6 +82,10 @@ def test_the_registry_names_the_run_and_the_recipe(finished: tuple[Path, Result]
     assert version.run_id in {row.run_id for row in winner.rows}
     assert version.tags["titrate.recipe"] == winner.recipe.key
     assert str(winner.recipe) in (version.description or "")
+    (output,) = client.get_run(parent_of(result)).outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert version.source == f"models:/{model.model_id}"
+    assert Path(model.artifact_location.removeprefix("file://")).is_relative_to(folder / "results/mlartifacts")
     assert [line for line in result.left if line.startswith("model ")] == [
         "model models:/titrate-toy@best is version 1"
     ]
@@ -102,8 +96,8 @@ def test_its_requirements_are_pinned_as_they_are_here() -> None:
     assert {"torch", "numpy"} <= {line.partition("==")[0] for line in requirements()}
 
 
-def test_pictures_of_the_best_trial_are_artifacts_of_its_run(finished: tuple[Path, Result], tmp_path: Path) -> None:
-    folder, result = finished
+def test_pictures_of_the_best_trial_are_artifacts_of_its_run(delivered: tuple[Path, Result], tmp_path: Path) -> None:
+    folder, result = delivered
     client = MlflowClient(result.tracking_uri)
     run_id = json.loads((folder / "results/toy/best/model.json").read_text())["trained"]["run"]
     place = Path(client.download_artifacts(run_id, "predictions", str(tmp_path)))
@@ -118,9 +112,9 @@ def test_pictures_of_the_best_trial_are_artifacts_of_its_run(finished: tuple[Pat
 
 
 def test_the_search_has_its_report_its_answer_and_its_recipe(
-    bare: tuple[Path, Result], finished: tuple[Path, Result]
+    finished: tuple[Path, Result], delivered: tuple[Path, Result]
 ) -> None:
-    (_, before), (_, result) = bare, finished
+    (_, before), (_, result) = finished, delivered
     client, parent = MlflowClient(result.tracking_uri), parent_of(result)
     names = {item.path for item in client.list_artifacts(parent)}
     assert {"report.html", "report.md", "recipe.yaml", "figures", "curve.png"} <= names
@@ -136,17 +130,31 @@ def test_the_search_has_its_report_its_answer_and_its_recipe(
     assert run.data.metrics["steps/alone"] == before.steps_alone
 
 
-def test_running_it_again_registers_nothing_new(finished: tuple[Path, Result], toy_packs: Path) -> None:
-    folder, _ = finished
-    again = search(toy_packs, folder, {"best_model: false": "best_model: true"})
-    assert again.left[-1] == "model models:/titrate-toy@best is version 1, as before"
-    assert len(MlflowClient(again.tracking_uri).search_model_versions("name='titrate-toy'")) == 1
+def request_of(delivered: tuple[Path, Result], **fields: Any) -> Request:
+    """What was registered, with some fields replaced."""
+    folder, result = delivered
+    version = MlflowClient(result.tracking_uri).get_model_version_by_alias("titrate-toy", "best")
+    request = Request(
+        folder=str(folder / "results/toy/best"),
+        name="titrate-toy",
+        run_id=version.run_id or "",
+        search_run_id=parent_of(result),
+        uri=result.tracking_uri,
+        tags=version.tags,
+        description="",
+    )
+    return replace(request, **fields)
 
 
-def test_a_registry_that_is_not_there_is_one_line(finished: tuple[Path, Result], tmp_path: Path) -> None:
-    folder, _ = finished
-    best = str(folder / "results/toy/best")
-    request = Request(best, "titrate-toy", "no-such-run", f"sqlite:///{tmp_path}/mlflow.db", {}, "")
+def test_what_is_registered_is_not_registered_again(delivered: tuple[Path, Result], tmp_path: Path) -> None:
+    request = request_of(delivered)
+    assert register(request, tmp_path) == "model models:/titrate-toy@best is version 1, as before"
+    assert len(MlflowClient(request.uri).search_model_versions("name='titrate-toy'")) == 1
+
+
+def test_what_the_registry_refuses_is_one_line(delivered: tuple[Path, Result], tmp_path: Path) -> None:
+    request = request_of(delivered, run_id="0" * 32, name="titrate-other")
     line = register(request, tmp_path)
-    assert line.startswith(f"the model was not registered at sqlite:///{tmp_path}/mlflow.db: ")
+    assert line.startswith(f"the model was not registered at {request.uri}: ")
+    assert f"Run with id={'0' * 32} not found" in line
     assert "\n" not in line

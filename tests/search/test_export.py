@@ -15,26 +15,11 @@ from datasets import Pack, Source, eval_batches
 from search.__main__ import app
 from search.config import load
 from search.run import Result, run
-from tests.toy import toy_search
 from trainables.path import path_of
 from trainables.predict import Predictor
 from trainables.samples import worst_median_best
 
 pytestmark = pytest.mark.slow
-
-REPLACE = {  # adabn is evaluated with statistics that no checkpoint has; rungs leave recipes behind
-    "schedule: [real_only, synthetic_only, finetune]": "schedule: [real_only, mixed, finetune]",
-    "adaptation: [none]": "adaptation: [none, adabn, dsbn]",
-    "real_fraction: [0.5, 1.0]": "real_fraction: [1.0]",
-    "synthetic_fraction: [1.0]": "synthetic_fraction: [1.0]\n  synthetic_share: [0.5]",
-    "sampler: grid": "sampler: grid\npruner: {kind: asha, factor: 2}\nslots: {count: 2}",
-}
-
-
-@pytest.fixture(scope="module")
-def finished(ray_session: None, toy_packs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
-    folder = tmp_path_factory.mktemp("exported")
-    return folder, run_file(toy_search(toy_packs, folder, REPLACE), folder / "results")
 
 
 def run_file(path: Path, results: Path) -> Result:

@@ -120,6 +120,8 @@ def test_a_search_is_one_parent_and_one_child_per_replicate_with_its_facts(resul
 
     uri = default_uri(results)
     top = parent(uri)
+    experiment = MlflowClient(uri).get_experiment(top.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
     assert top.info.run_name == "faces"
     assert top.info.status == "FINISHED"
     assert top.data.tags["titrate.state"] == "finished"
