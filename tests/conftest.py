@@ -51,18 +51,6 @@ def write_toy_pack(path: Path, seeds: range, *, synthetic: bool) -> Pack:
     return write_pack(path, rows, source={"format": "toy"}, classes=FACE_CLASSES)
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in a hook of its own
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several processes (pytest-xdist) one has all tests that need Ray, which take longest, and begins with them;
-    of the other files each is one process's, since its tests share what is slow to make."""
-    if not hasattr(config, "workerinput"):
-        return
-    on_ray = {item: "ray_session" in getattr(item, "fixturenames", ()) for item in items}
-    items.sort(key=lambda item: not on_ray[item])
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if on_ray[item] else item.path.as_posix()))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def session_pack_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test sees the user's own cache of packs, and no process of a Ray that a test starts."""
