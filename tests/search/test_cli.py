@@ -81,7 +81,7 @@ def test_an_evaluation_pack_that_is_trained_on(toy_packs: Path, tmp_path: Path, 
 
 def test_an_unreachable_tracking_server(toy_packs: Path, tmp_path: Path, results: list[str]) -> None:
     uri = "http://127.0.0.1:9"  # the discard port: nobody listens
-    path = toy_search(toy_packs, tmp_path, {"sampler: grid": f"sampler: grid\ntracking: {{uri: '{uri}'}}"})
+    path = toy_search(toy_packs, tmp_path, {"tracking: {": f"tracking: {{uri: '{uri}', "})
     assert f"MLflow must be reachable at {uri}" in fails("run", str(path), *results)
 
 

@@ -226,7 +226,8 @@ def elsewhere(ray_session: None, toy_packs: Path, tmp_path_factory: pytest.TempP
 
     changed = {
         "name: toy": "name: toy  # the packs came from s3://key:secret@bucket/toy",
-        "sampler: grid": f"{ONE_SLOT['sampler: grid']}\ntracking: {{uri: '{server}'}}",
+        **ONE_SLOT,
+        "tracking: {": f"tracking: {{uri: '{server}', ",
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Engine, "run", away)
