@@ -126,8 +126,7 @@ class RemotePack:
             self._unreachable(error)
 
     def _names(self) -> set[str]:
-        selector = fs.FileSelector(self.root, allow_not_found=True)
-        return {info.base_name for info in self.filesystem.get_file_info(selector)}
+        return {info.base_name for info in listing(self.filesystem, self.root)}
 
     def _size(self, path: str) -> int | None:
         return self.filesystem.get_file_info(path).size
@@ -172,6 +171,20 @@ class RemotePack:
         raise PackError(
             f"{self.path}: must be reachable, but: {reason(error)}; check the address, the network and the credentials"
         ) from None
+
+
+def listing(filesystem: fs.FileSystem, folder: str, *, recursive: bool = False) -> list[fs.FileInfo]:
+    """What a folder holds; nothing where there is none.
+
+    Arrow finds no folder, and then looks whether that is so: one that somebody makes in between is an error of its
+    local filesystem. It is there when asked again.
+    """
+    selector = fs.FileSelector(folder, allow_not_found=True, recursive=recursive)
+    try:
+        found: list[fs.FileInfo] = filesystem.get_file_info(selector)
+    except FileNotFoundError:
+        found = filesystem.get_file_info(selector)
+    return found
 
 
 def renames(filesystem: fs.FileSystem) -> bool:

@@ -169,6 +169,11 @@ class Board:
         self.queue.mend(name, step)
         return not state.refused
 
+    def has(self, state: SlotState, stage: str) -> bool:
+        """Whether a stage of the slot's job is the slot's."""
+        assert state.job is not None
+        return state.stage == name_of(self.entries[state.job].job, stage)
+
     def elsewhere(self, state: SlotState, stage: str) -> str:
         """Another search trains a stage of the slot's job, which waits for it. The stage's name."""
         assert state.job is not None

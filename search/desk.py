@@ -81,7 +81,10 @@ class Desk:
         return answer
 
     def control(self, job: Job) -> Any:
-        """The loop's question before each step. An answer is read when it is there, so that no step waits for it."""
+        """The loop's question before each step. An answer is read when it is there, so that no step waits for it.
+
+        What is answered about a stage that was left in the meantime does not count: the next question comes at once.
+        """
         asked: list[Any] = []
         asked_stage, answer = "", True
 
@@ -89,7 +92,8 @@ class Desk:
             nonlocal asked_stage, answer
             if self.ranks.first:
                 if asked and ray.wait(asked, timeout=0)[0]:
-                    answer = answer and ray.get(asked.pop())
+                    may_train = ray.get(asked.pop())
+                    answer = answer and (may_train or asked_stage != stage.key)
                 if not asked and (self._pace.due() or asked_stage != stage.key):
                     asked.append(self._say("progress", job.id, stage.key, step, self.trainer.steps_trained))
                     self._pace.asked()

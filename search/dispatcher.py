@@ -105,15 +105,17 @@ class Dispatcher:
         """What a slot trains now, and the steps that its process trained in all. False: stop.
 
         A verdict, the search's end, and a stage that another slot trains are the reasons to. Words may overtake each
-        other: one that is older than what the slot has said since is about the past, and changes nothing.
+        other: one that is older than what the slot has said since changes nothing, and unless the stage is the slot's,
+        which may have left it or never had it, the answer is to stop.
         """
         state = self._at_work(slot, incarnation, job, trained)
         if state is None or self._closing:
             return False
         if trained < state.trained:
-            return not (state.refused or self._board.entries[job].stopped)
-        may_train = self._board.trains(state, stage, step)
-        self._serve()
+            may_train = self._board.has(state, stage)
+        else:
+            may_train = self._board.trains(state, stage, step)
+            self._serve()
         return may_train and not self._board.entries[job].stopped
 
     async def milestone(self, slot: int, incarnation: str, job: str, stage: str, step: int, trained: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pyarrow import fs
 
+from datasets.remote import listing
 from datasets.uri import reason, redacted
 from trainables.claims import FOLDER
 from trainables.objects import EVALUATION, Evaluation, Objects, StoreError, parse_evaluation
@@ -17,7 +18,7 @@ def divisions(uri: str, namespace: str) -> list[tuple[str, Store]]:
     """
     try:
         objects = Objects(uri)
-        top = objects.filesystem.get_file_info(fs.FileSelector(objects.root, allow_not_found=True))
+        top = listing(objects.filesystem, objects.root)
     except (ValueError, OSError) as error:  # pyarrow's own errors are both
         raise StoreError(f"{redacted(uri)}: the store must be readable, but: {reason(error)}") from None
     names = sorted(one.base_name for one in top if one.type == fs.FileType.Directory and one.base_name != FOLDER)
@@ -27,7 +28,7 @@ def divisions(uri: str, namespace: str) -> list[tuple[str, Store]]:
 def evaluations(store: Store, stage: str, step: int) -> Iterator[Evaluation]:
     """All that a stage's checkpoint at a step was measured to be, on whichever set."""
     folder = f"{store.root}/{stage}"
-    for info in store.objects.filesystem.get_file_info(fs.FileSelector(folder, allow_not_found=True)):
+    for info in listing(store.objects.filesystem, folder):
         match = EVALUATION.fullmatch(info.base_name)
         if match and int(match[1]) == step and (raw := store.objects.read(info.path)) is not None:
             found = parse_evaluation(raw)

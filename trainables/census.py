@@ -13,6 +13,7 @@ from typing import Any
 
 from pyarrow import fs
 
+from datasets.remote import listing
 from datasets.uri import reason
 from trainables.claims import FOLDER, Claim, read_claims
 from trainables.lease import Terms
@@ -148,7 +149,7 @@ def damaged(objects: Objects, census: Census, progress: Progress = lambda done, 
 def _entries(objects: Objects, folder: str) -> list[Entry]:
     """The stages of a division and of the namespaces in it."""
     stages: dict[str, list[Item]] = {}
-    for info in objects.filesystem.get_file_info(fs.FileSelector(folder, recursive=True, allow_not_found=True)):
+    for info in listing(objects.filesystem, folder, recursive=True):
         parent = info.path.rpartition("/")[0]
         if info.type == fs.FileType.File and STAGE.fullmatch(parent.rpartition("/")[2]):
             stages.setdefault(parent, []).append(Item(info.path, info.size, (info.mtime_ns or 0) / 1e9))

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from pyarrow import fs
-
+from datasets.remote import listing
 from trainables.objects import Objects
 
 FOLDER = "claims"
@@ -53,8 +52,7 @@ def remove_claim(objects: Objects, search: str) -> None:
 def read_claims(objects: Objects) -> tuple[list[Claim], list[str]]:
     """The claims that hold, and the paths of those that do not any more."""
     live, dead = [], []
-    selector = fs.FileSelector(f"{objects.root}/{FOLDER}", allow_not_found=True)
-    for info in objects.filesystem.get_file_info(selector):
+    for info in listing(objects.filesystem, f"{objects.root}/{FOLDER}"):
         raw = objects.read(info.path) if info.base_name.endswith(".json") else None
         if raw is not None:
             claim = Claim.parse(raw, time.time())

@@ -23,6 +23,7 @@ from typing import IO, Any, cast
 import torch
 from pyarrow import fs
 
+from datasets.remote import listing
 from trainables.objects import (
     CHECKPOINT,
     DESCRIPTION,
@@ -57,7 +58,7 @@ class Store:
 
     def stages(self) -> set[str]:
         """The keys of the stages that have something stored."""
-        found = self.objects.filesystem.get_file_info(fs.FileSelector(self.root, allow_not_found=True))
+        found = listing(self.objects.filesystem, self.root)
         return {info.base_name for info in found if info.type == fs.FileType.Directory}
 
     def steps(self, stage: str) -> dict[int, str]:
@@ -152,8 +153,8 @@ class Store:
         return [info.base_name for info in self._infos(stage)]
 
     def _infos(self, stage: str) -> list[Any]:
-        selector = fs.FileSelector(f"{self.root}/{stage}", allow_not_found=True)
-        return [info for info in self.objects.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+        found = listing(self.objects.filesystem, f"{self.root}/{stage}")
+        return [info for info in found if info.type == fs.FileType.File]
 
 
 def _serialise(state: dict[str, Any], stream: Any) -> None:

@@ -199,7 +199,7 @@ class World:
 
         def control(stage: str, step: int) -> bool:
             nonlocal asked
-            if question and question[0].done() and not question.pop().result():
+            if question and question[0].done() and not question.pop().result() and asked == stage:
                 return False
             if not question and (asked != stage or self.random.random() < 0.7):
                 question.append(self.send("progress", job.id, stage, step, process.trained, process=process))

@@ -430,7 +430,7 @@ def test_a_word_that_arrives_after_newer_ones_changes_nothing(make: Any) -> None
         await d.milestone(0, "a", one.id, trunk, 4, 4)
         await d.progress(0, "a", one.id, last, 1, 5)
         before = await d.snapshot()
-        assert await d.progress(0, "a", one.id, trunk, 0, 0) is True
+        assert await d.progress(0, "a", one.id, trunk, 0, 0) is False  # no longer the slot's
         assert await d.progress(0, "a", one.id, last, 0, 4) is True
         after = await d.snapshot()
         assert after["stages"] == before["stages"] == {"trained": {trunk: 4}, "training": {last: 1}, "waiting": {}}
