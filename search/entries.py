@@ -101,6 +101,12 @@ class Entries:
             self.finals.enter(entry)
             self._writer.seeds(entry)
 
+    def trained(self, entry: Entry, replicate: int, steps: int) -> int:
+        """Steps were trained for a replicate. Returns how many in all."""
+        trained = entry.steps_trained[replicate] = entry.steps_trained.get(replicate, 0) + steps
+        self._writer.trained(entry)
+        return trained
+
     def going_on(self, level: int) -> list[Entry]:
         """Those that wait at a rung and are among the ones that should go on."""
         if not self.ladder.active:

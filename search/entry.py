@@ -12,7 +12,7 @@ from trainables.recipe import Recipe
 
 # User attributes of its trial: the rung that it may go to, its final values by seed, the metrics that constraints are
 # about, and, where Optuna takes no intermediate values, those.
-GOES_TO, SEEDS, MEASURED, RUNGS = "goes_to", "seeds", "measured", "rungs"
+GOES_TO, SEEDS, MEASURED, RUNGS, TRAINED = "goes_to", "seeds", "measured", "rungs", "trained"
 
 
 class Entry:
@@ -43,7 +43,7 @@ class Entry:
         self.waiting: set[int] = set()
         self.finished: set[int] = set()
         self.failed: dict[int, str] = {}
-        self.steps_trained: dict[int, int] = {}  # of earlier tickets of a replicate
+        self.steps_trained = {r: int(n) for r, n in _numbered(trial, TRAINED).items()}  # of tickets that ended
         self.values: dict[int, dict[int, float]] = {}  # replicate -> step -> objective
         self._metrics: dict[int, dict[str, float]] = {}  # replicate -> the newest that constraints are about
         self._constraints = constraints

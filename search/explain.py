@@ -13,13 +13,13 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
 from search.config import SearchConfig
-from search.entry import GOES_TO, RUNGS, SEEDS
+from search.entry import GOES_TO, RUNGS, SEEDS, TRAINED
 from search.problem import open_problem
 from search.proposer import STARTUP, Origin
 from search.store_admin import in_words
 from search.stored import divisions
 from search.study import asked_trials, read_study
-from search.study_writer import ORIGIN, TRAINED
+from search.study_writer import ORIGIN
 from search.written import find
 from trainables.objects import StoreError
 from trainables.path import Leg, path_of, rungs_of
@@ -195,7 +195,7 @@ class Story:
             added += max(0, steps - before.get(key, 0))
         lines = [f"{alone:,} steps a seed alone; {added:,} that no trial before it needs too"]
         if (told := self.trial.user_attrs.get(TRAINED)) is not None:
-            lines.append(f"{told:,} steps were trained for all its seeds in the run of the search that ended it")
+            lines.append(f"{sum(json.loads(told).values()):,} steps were trained for all its seeds")
         return lines
 
     def _trained(self, number: int) -> Mapping[str, int]:

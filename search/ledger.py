@@ -221,8 +221,7 @@ class Ledger:
 
     def _ended_for_now(self, ticket: Ticket, status: Status, steps_trained: int, steps_alone: int) -> None:
         entry = self._entries.open[ticket.number]
-        trained = entry.steps_trained.get(ticket.replicate, 0) + steps_trained
-        entry.steps_trained[ticket.replicate] = trained
+        trained = self._entries.trained(entry, ticket.replicate, steps_trained)
         facts = {"steps_trained": trained, "steps_alone": steps_alone}
         self._recorder.trial_ended(entry.recipe.key, ticket.replicate, status, traceback=None, facts=facts)
 

@@ -8,12 +8,11 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.entry import GOES_TO, MEASURED, RUNGS, SEEDS, Entry
+from search.entry import GOES_TO, MEASURED, RUNGS, SEEDS, TRAINED, Entry
 from search.proposer import Proposal
 
 CLOSED = "closed"  # user attribute of the study
 ORIGIN = "origin"  # of a trial: search.proposer.Origin as JSON
-TRAINED = "steps_trained"  # of a trial that ended: what was trained for it in the run that ended it
 
 
 class StudyWriter:
@@ -58,13 +57,15 @@ class StudyWriter:
         self._attr(entry, SEEDS, json.dumps({str(r): value for r, value in entry.seeds.items()}))
         self._measured(entry)
 
+    def trained(self, entry: Entry) -> None:
+        """The steps that were trained for each of its replicates, in all runs of the search."""
+        self._attr(entry, TRAINED, json.dumps({str(r): steps for r, steps in entry.steps_trained.items()}))
+
     def tell(self, entry: Entry) -> FrozenTrial:
         """The recipe's end. Returns the trial as it ended."""
         if entry.failed:
             self._attr(entry, "error", next(iter(entry.failed.values())).strip().splitlines()[-1])
             self._attr(entry, "failed_replicates", sorted(entry.failed))
-        if entry.steps_trained:
-            self._attr(entry, TRAINED, sum(entry.steps_trained.values()))
         value, values = entry.final(), None
         if value is not None and value == value:
             state, values = TrialState.COMPLETE, [value, *(entry.costs[name] for name in self._against)]

@@ -23,6 +23,7 @@ class Notes:
     def __init__(self) -> None:
         self.started: list[tuple[str, int]] = []
         self.ended: dict[tuple[str, int], str] = {}
+        self.trained: dict[tuple[str, int], int] = {}
         self.tracebacks: list[str] = []
 
     def trial_started(self, recipe: Any, seed: int, number: int, facts: Any, datasets: Any) -> None:
@@ -32,6 +33,7 @@ class Notes:
 
     def trial_ended(self, recipe_key: str, seed: int, status: str, *, traceback: str | None, facts: Any) -> None:
         self.ended[recipe_key, seed] = status
+        self.trained[recipe_key, seed] = facts.get("steps_trained", 0)
         if traceback:
             self.tracebacks.append(traceback)
 
@@ -155,6 +157,19 @@ def test_a_second_run_issues_what_was_running_and_then_what_is_missing(
     assert third.exhausted
     assert third.next_ticket(9) is None
     assert third.summary()["best"][0][0] == pytest.approx(0.3)
+
+
+def test_steps_of_the_runs_before_count(config: SearchConfig, toy_packs: Path, tmp_path: Path) -> None:
+    ledger, study, _ = open_all(toy_packs, tmp_path, config)
+    ticket = ledger.next_ticket(1000)
+    assert ticket is not None
+    ledger.measured(ticket, 3, dict.fromkeys(METRICS, 0.5), 1)
+    ledger.left(ticket, 3, 3)
+
+    ledger, _, notes = open_all(toy_packs, tmp_path, config)
+    again = next(one for one in drain(ledger) if one.params == ticket.params and one.replicate == ticket.replicate)
+    run(ledger, again, {3: 0.5, 6: 0.5})
+    assert notes.trained == {(ticket.recipe.key, ticket.replicate): 3 + 6}
 
 
 def test_raised_trials_ask_for_the_missing_ones_only(toy_packs: Path, tmp_path: Path) -> None:
