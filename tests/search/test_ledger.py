@@ -160,7 +160,7 @@ def test_a_second_run_issues_what_was_running_and_then_what_is_missing(
 
 
 def test_steps_of_the_runs_before_count(config: SearchConfig, toy_packs: Path, tmp_path: Path) -> None:
-    ledger, study, _ = open_all(toy_packs, tmp_path, config)
+    ledger, _, _ = open_all(toy_packs, tmp_path, config)
     ticket = ledger.next_ticket(1000)
     assert ticket is not None
     ledger.measured(ticket, 3, dict.fromkeys(METRICS, 0.5), 1)
