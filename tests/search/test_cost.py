@@ -83,7 +83,7 @@ def test_a_stored_last_stage_makes_the_earlier_ones_free(toy_packs: Path, tmp_pa
 
 def test_an_interruption_before_the_first_step_leaves_a_checkpoint_that_counts(toy_packs: Path, tmp_path: Path) -> None:
     """A fork that was saved at step 0 holds the trunk's weights: the trunk is not needed any more."""
-    trainer, recipe = toy_trainer(toy_packs, tmp_path), RECIPES["finetune"]
+    trainer, recipe = toy_trainer(toy_packs, tmp_path, checkpoint_s=0.0), RECIPES["finetune"]
     costs = with_store(toy_packs, tmp_path)
     last = costs.path(recipe)[-1].stage.key
     with pytest.raises(Interrupted):
