@@ -20,9 +20,9 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 demo: $(VENV)/faces.stamp
 	@$(BIN)/python -m search demo
 
-# The closing line of pytest is the last line printed.
+# In two processes, shared out by tests/conftest.py. The closing line of pytest is the last line printed.
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 lint: $(VENV)/dev.stamp
 	@$(BIN)/ruff check .

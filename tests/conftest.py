@@ -3,18 +3,41 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it: a test says its own width
 
 from datasets import Pack, write_pack
 from datasets.classes import FACE_CLASSES
 
+_ON_RAY = ("run", "pruned_run", "export", "delivery", "methods", "sources", "slots")
+ON_RAY = tuple(f"tests/search/test_{what}.py" for what in _ON_RAY)
+
 SIZE = 32
 COLOURS = np.random.Generator(np.random.Philox(key=99)).integers(30, 226, (len(FACE_CLASSES), 3))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests on Ray take longest, and begin."""
+    items.sort(key=lambda item: not item.nodeid.startswith(ON_RAY))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of two processes one has all tests on Ray, so that there is one Ray; of the other files each has one process,
+    since its tests share what is slow to make."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if nodeid.startswith(ON_RAY) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
 
 
 def toy_face(seed: int, *, synthetic: bool) -> dict[str, np.ndarray | str]:
