@@ -1,5 +1,5 @@
-"""The command line: `python -m search run FILE`, `check FILE`, `status NAME`, `explain NAME TRIAL`, `export NAME`,
-`store ls|gc|verify`, `demo`."""
+"""The command line: `python -m search run FILE`, `submit FILE`, `check FILE`, `status NAME`, `explain NAME TRIAL`,
+`export NAME`, `store ls|gc|verify`, `demo`."""
 
 import shlex
 import sys
@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from datasets.uri import redacted
 from search.config import SearchConfig, load
 from search.one_line import one_line
 from search.store_admin import app as store
@@ -20,7 +21,7 @@ app.add_typer(store, name="store")
 console = Console(soft_wrap=False)
 
 File = Annotated[Path, typer.Argument(help="The search file (YAML); see search/examples/.")]
-Results = Annotated[Path, typer.Option(help="Folder of results, store and MLflow database.")]
+Results = Annotated[Path, typer.Option(envvar="TITRATE_RESULTS", help="Folder of results, store and MLflow database.")]
 Address = Annotated[str | None, typer.Option(help="A running Ray cluster; without it Ray is started on this machine.")]
 Share = Annotated[bool, typer.Option("--share/--no-share", help="Train common stages once, or every recipe by itself.")]
 
@@ -34,6 +35,41 @@ def run(file: File, results: Results = Path("results"), address: Address = None,
     """Bring a search to completion. Run it again after a crash or with more trials: only what is missing is done."""
     with _one_line():
         _run(load(file), file.read_text(encoding="utf-8"), results, address, share)
+
+
+@app.command()
+def submit(
+    file: File,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray's dashboard; else RAY_API_SERVER_ADDRESS, RAY_ADDRESS, http://127.0.0.1:8265."),
+    ] = None,
+    shared: Annotated[
+        list[str] | None,
+        typer.Option(envvar="TITRATE_STORAGE", help="A folder that every node mounts at the same path; repeatable."),
+    ] = None,
+    results: Annotated[
+        str | None, typer.Option(help="Folder of results on the head; else its TITRATE_RESULTS, ~/titrate/results.")
+    ] = None,
+    share: Share = True,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the log to the end.")] = True,
+) -> None:
+    """Run a search on a cluster, as a job that goes on without this machine. Submit it again to follow it."""
+    from search.submit import submit as submit_search
+
+    with one_line("; a job that was submitted goes on"):
+        code = submit_search(
+            file,
+            load(file),
+            address=address,
+            shared=shared or (),
+            results=results,
+            share=share,
+            wait=wait,
+            console=console,
+        )
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
@@ -127,7 +163,7 @@ def _run(config: SearchConfig, text: str, results: Path, address: str | None, sh
         show(console, result.conclusion)
         for line in result.left:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-    where = result.tracking_uri
+    where = redacted(result.tracking_uri)
     if where.startswith("sqlite:"):
         serve = f"-m mlflow ui --host 127.0.0.1 --port 5000 --backend-store-uri {shlex.quote(where)}"
         where = f"http://127.0.0.1:5000, served by\n  {shlex.quote(sys.executable)} {serve}"

@@ -48,7 +48,13 @@ def connect(address: str | None = None, *, num_cpus: int | None = None, log_to_d
     address = address or os.environ.get("RAY_ADDRESS")
     common: dict[str, Any] = {"log_to_driver": log_to_driver, "logging_level": logging.ERROR}
     if address:
-        environment = {"working_dir": str(ROOT), "excludes": EXCLUDES, "env_vars": {"NO_ALBUMENTATIONS_UPDATE": "1"}}
+        environment: dict[str, Any] | None = {
+            "working_dir": str(ROOT),
+            "excludes": EXCLUDES,
+            "env_vars": {"NO_ALBUMENTATIONS_UPDATE": "1"},
+        }
+        if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ:  # a job has brought its own (search/submit.py)
+            environment = None
         try:
             ray.init(address=address, runtime_env=environment, **common)
         except ConnectionError as error:
