@@ -6,6 +6,7 @@ this goes on from where the last one ended.
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
 import shlex
@@ -100,6 +101,8 @@ def _client(address: str | None) -> Any:
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray lets RAY_ADDRESS overrule an argument
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray.dashboard").setLevel(logging.WARNING)
+    logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.WARNING)  # it tells of each connection's end
     named = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or ADDRESS
     try:
         return _asked(lambda: JobSubmissionClient(named))
