@@ -70,9 +70,7 @@ def submit(
             parcel = pack_up(file, config, shared, Path(folder) / "job", results=results)
             job = _start(client, parcel, config.name, _next(config.name, jobs), digest, results, share)
         say(f"search {config.name} is submitted as job {job}")
-    tracking = redacted(
-        config.tracking.uri or "what MLFLOW_TRACKING_URI is on the head; docs/cluster.md says how to look"
-    )
+    tracking = redacted(config.tracking.uri or "as the head's MLFLOW_TRACKING_URI says (docs/cluster.md: how to look)")
     say(f"  dashboard  {redacted(client.get_address())}/#/jobs/{job}")
     say(f"  MLflow     {tracking}")
     say(f"  stop       {stop.format(job)}   (running trials are checkpointed)")
@@ -101,8 +99,8 @@ def _client(address: str | None) -> Any:
         os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray lets RAY_ADDRESS overrule an argument
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray.dashboard").setLevel(logging.WARNING)
-    logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.WARNING)  # it tells of each connection's end
+    for name in ("ray", *{one.__module__ for one in JobSubmissionClient.__mro__[:-1]}):
+        logging.getLogger(name).setLevel(logging.WARNING)  # they tell of each file and connection
     named = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS") or ADDRESS
     try:
         return _asked(lambda: JobSubmissionClient(named))
@@ -184,7 +182,7 @@ async def _follow(client: Any, job: str, show: Callable[[str], None], say: Calla
                 return str(info.status), info.message or ""
         except (RuntimeError, OSError) as error:
             lost = _say_lost(error, lost, say)
-        await asyncio.sleep(RETRY_S)
+        await asyncio.sleep(RETRY_S if lost else RETRY_S / 10)  # a job's end is known a moment after its log's
 
 
 def _say_lost(error: Exception, lost: bool, say: Callable[[str], None]) -> bool:
