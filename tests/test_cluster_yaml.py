@@ -1,4 +1,5 @@
-"""`cluster.yaml` is a file that `ray up` accepts, and it gives every node the pinned environment and no open server.
+"""`cluster.yaml` and `clusters/local.yaml` are files that `ray up` accepts, with the pinned environment on every node
+and no open server (tests/test_kuberay.py: their twin on Kubernetes).
 
 No cloud is touched: Ray's own preparation and schema are the truth for the format, and the commands are read.
 """
@@ -17,12 +18,17 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 ROOT = Path(__file__).resolve().parents[1]
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+FILES = ["cluster.yaml", "clusters/local.yaml"]
 
 
-@pytest.fixture(scope="module")
-def cluster() -> dict[str, Any]:
+def prepared(file: str) -> dict[str, Any]:
     """What `ray up` works with: the file, Ray's defaults and the commands of each kind of node merged."""
-    return prepare_config(yaml.safe_load((ROOT / "cluster.yaml").read_text()))
+    return prepare_config(yaml.safe_load((ROOT / file).read_text()))
+
+
+@pytest.fixture(scope="module", params=FILES)
+def cluster(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return prepared(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +48,8 @@ def test_rays_schema_would_notice_a_misspelt_field(cluster: dict[str, Any]) -> N
         validate_config({**cluster, "setup_comands": []})
 
 
-def test_gpu_workers_are_spot_and_scale_from_none(cluster: dict[str, Any]) -> None:
+def test_gpu_workers_are_spot_and_scale_from_none() -> None:
+    cluster = prepared("cluster.yaml")
     types = cluster["available_node_types"]
     head = types.pop(cluster["head_node_type"])
     assert head["max_workers"] == 0
@@ -54,11 +61,28 @@ def test_gpu_workers_are_spot_and_scale_from_none(cluster: dict[str, Any]) -> No
         assert worker["node_config"]["InstanceMarketOptions"]["MarketType"] == "spot"
 
 
+def test_machines_of_ones_own_are_all_in_the_cluster_from_the_start() -> None:
+    cluster = prepared("clusters/local.yaml")
+    assert cluster["provider"]["type"] == "local"
+    (node,) = cluster["available_node_types"].values()
+    assert node["min_workers"] == node["max_workers"] == len(cluster["provider"]["worker_ips"]) > 0
+
+
+def test_the_twins_differ_in_their_machines_and_storage_alone() -> None:
+    """The same environment, ports, servers and token: whatever is mended in one file is mended in both."""
+    aws, local = (prepared(file) for file in FILES)
+    for key in ("file_mounts", "rsync_exclude", "head_start_ray_commands", "worker_start_ray_commands"):
+        assert aws[key] == local[key], key
+    for key in ("head_setup_commands", "worker_setup_commands"):
+        one, other = ([re.sub(r"#.*|TITRATE_STORAGE=\S+", "", c) for c in config[key]] for config in (aws, local))
+        assert [c.split() for c in one] == [c.split() for c in other], key
+
+
 @pytest.mark.parametrize("kind", ["head_setup_commands", "worker_setup_commands"])
 def test_every_node_installs_from_the_constraints_of_the_mounted_repository(cluster: dict[str, Any], kind: str) -> None:
     (mount,) = [remote for remote, local in cluster["file_mounts"].items() if local == "."]
     installs = [command for command in cluster[kind] if "pip install" in command or re.search(r"\bmake\b", command)]
-    assert f"make --no-print-directory -C {mount} install" in installs
+    assert f"make --no-print-directory -C {mount} install PYTHON=python3.12" in installs
     for command in installs:
         assert "-c constraints.txt" in command or command.startswith("make "), command
 
@@ -109,7 +133,7 @@ def test_the_shared_storage_is_named_once_and_used(commands: list[str], tmp_path
     env = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     printed = subprocess.run(["bash", "-c", show], env=env, capture_output=True, text=True, check=True).stdout
     storage, path = printed.splitlines()
-    assert storage.startswith("s3://")
+    assert storage.startswith(("s3://", "/"))
     assert path.startswith(f"{tmp_path}/titrate/.venv/bin:")
     (mlflow,) = {command for command in commands if "mlflow" in command and " server" in command}
     words = shlex.split(mlflow)
