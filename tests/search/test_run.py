@@ -6,11 +6,9 @@ To start the slots of a search takes some ten seconds, so that there are few sea
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from search.__main__ import app
 from search.config import load
 from search.run import Result, run
 from search.tracking import default_uri
+from tests.mlflow_server import MlflowServer
 from tests.toy import ONE_SLOT, RUNGS, toy_problem, toy_search, toy_trainer
 from trainables.numerics import set_deterministic
 from trainables.path import path_of, steps_alone, steps_shared
@@ -161,46 +160,12 @@ def test_the_command_line_ends_with_the_recommendation(finished: tuple[Path, Res
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow server on a free port of loopback."""
-    tmp_path = tmp_path_factory.mktemp("server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    served = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", f"{tmp_path}/served"]
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "server",
-            "--host",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--workers",
-            "1",
-            *served,
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    served = MlflowServer(tmp_path_factory.mktemp("server"))
     try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the server did not start"
-                time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
+        served.start()
+        yield served.uri
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:  # on a busy machine it takes its time
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        served.end()
 
 
 @dataclass(frozen=True)
