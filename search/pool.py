@@ -7,6 +7,7 @@ import uuid
 from typing import Any
 
 import ray
+from ray.exceptions import ActorDiedError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
@@ -16,6 +17,7 @@ from search.slots import SlotJob, slot_loop
 log = logging.getLogger(__name__)
 
 WATCH_S = 3.0  # how often the cluster's size is looked at
+CONTROLLERS = 5  # that a slot may lose: Train restarts a slot's workers, but nobody restarts its controller
 
 
 def nodes() -> list[Node]:
@@ -102,11 +104,29 @@ class SlotPool:
             thread.start()
 
     def _fit(self, number: int) -> None:
+        """A slot, to its end. Its workers go with its controller, and both are started anew."""
+        lost = 0
+        while True:
+            try:
+                self._trainer(number).fit()
+            except ActorDiedError as error:
+                lost += 1
+                if not self._closing.is_set() and lost < CONTROLLERS:
+                    log.warning(
+                        "slot %d lost its controller and is started again: %s", number, str(error).split("\n")[0]
+                    )
+                    continue
+                self.errors.append(error)
+            except Exception as error:  # noqa: BLE001  (whatever ended a slot is the search's to report)
+                self.errors.append(error)
+            return
+
+    def _trainer(self, number: int) -> TorchTrainer:
         slots = self._slots
         resources: dict[str, float] = {"CPU": slots.threads}
         if slots.gpus_per_worker:
             resources["GPU"] = slots.gpus_per_worker
-        trainer = TorchTrainer(
+        return TorchTrainer(
             slot_loop,
             train_loop_config={"slot": number, "job": self._job, "dispatcher": self._dispatcher},
             scaling_config=ScalingConfig(
@@ -118,7 +138,3 @@ class SlotPool:
                 failure_config=FailureConfig(max_failures=-1, controller_failure_limit=-1),  # type: ignore[call-arg]
             ),
         )
-        try:
-            trainer.fit()
-        except Exception as error:  # noqa: BLE001  (whatever ended a slot is the search's to report)
-            self.errors.append(error)

@@ -10,13 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorDiedError
 
 from datasets import Pack, PackError
 from search.config import Node, SlotsConfig, load
 from search.desk import ASK_AT_FIRST_S, ASK_EVERY_S, Desk, Pace
 from search.dispatcher import Dispatcher
 from search.job import Job, Measured, Ticket
-from search.pool import SlotPool
+from search.pool import CONTROLLERS, SlotPool
 from search.problem import open_problem
 from search.slots import SlotJob, make_trainer
 from tests.toy import RECIPES, SPEC, toy_problem, toy_search
@@ -162,3 +163,26 @@ def test_a_pool_grows_with_the_cluster_and_waits_for_nobody_who_is_absent(
     assert pool.alive == slots - 1  # those that never spoke wait for a node, and are not waited for
     for gate in pool.gates.values():
         gate.set()
+
+
+@pytest.mark.parametrize(("deaths", "errors"), [(CONTROLLERS - 1, 0), (CONTROLLERS, 1)])
+def test_a_slot_whose_controller_is_killed_is_started_again_but_not_without_end(
+    dispatcher: Any, monkeypatch: pytest.MonkeyPatch, deaths: int, errors: int
+) -> None:
+    begun: list[str] = []
+
+    class Trainer:
+        def __init__(self, *_: Any, run_config: Any, **more: Any) -> None:
+            begun.append(run_config.name)
+
+        def fit(self) -> None:
+            if len(begun) <= deaths:
+                raise ActorDiedError
+
+    monkeypatch.setattr("search.pool.TorchTrainer", Trainer)
+    pool = SlotPool(1, SlotsConfig(count=1), None, dispatcher, "", "toy")  # type: ignore[arg-type]
+    pool.start()
+    until(lambda: not pool.alive)
+    assert pool.join(60)
+    assert len(pool.errors) == errors
+    assert len(set(begun)) == CONTROLLERS  # each run of Train has a name of its own
