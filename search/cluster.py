@@ -15,6 +15,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a killed worker is noticed that soon
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",  # and a node that is to be taken away (search/notice.py)
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune prints a banner otherwise, even when told to be silent
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `run` owns the signals
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow records; no CSV, JSON and TensorBoard files beside it

@@ -45,11 +45,15 @@ class Pace:
 
 
 class Desk:
-    """A slot's worker at its desk, from its start to its end; `trainer` is set once it is made."""
+    """A slot's worker at its desk, from its start to its end; `trainer` is set once it is made.
 
-    def __init__(self, dispatcher: Any, slot: int, ranks: Any) -> None:
+    leaving  whether the slot is to go to another node: it then gives its job back, with a checkpoint
+    """
+
+    def __init__(self, dispatcher: Any, slot: int, ranks: Any, leaving: Callable[[], bool] = lambda: False) -> None:
         self.ranks = ranks
         self.trainer: Any = None
+        self._leaving = leaving
         self._dispatcher = dispatcher
         self._slot = slot
         # Of all workers of the slot: what any of them says is the slot's word.
@@ -69,9 +73,12 @@ class Desk:
             self._say("ready", division)
 
     def take(self) -> Job | str:
-        """A job, "wait" or "close"; "close" too where the search ended without this slot, which waited for a node."""
+        """A job, "wait", "close" or "leave" (the node). "close" too where the search ended without this slot, which
+        waited for a node."""
         job: Any = None
-        if self.ranks.first:
+        if self.ranks.first and self._leaving():
+            job = "leave"
+        elif self.ranks.first:
             try:
                 job = ray.get(self._say("take", TAKE_WAIT_S))
             except ActorDiedError:
@@ -94,6 +101,7 @@ class Desk:
                 if asked and ray.wait(asked, timeout=0)[0]:
                     may_train = ray.get(asked.pop())
                     answer = answer and (may_train or asked_stage != stage.key)
+                answer = answer and not self._leaving()
                 if not asked and (self._pace.due() or asked_stage != stage.key):
                     asked.append(self._say("progress", job.id, stage.key, step, self.trainer.steps_trained))
                     self._pace.asked()

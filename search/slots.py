@@ -9,6 +9,7 @@ from ray.exceptions import ActorDiedError
 from search.config import trains
 from search.desk import Desk
 from search.job import Job, Measured
+from search.notice import NodeLeavingError, Notice
 from search.problem import read_columns
 from trainables.specs import TaskSpec
 
@@ -30,13 +31,15 @@ def slot_loop(config: dict[str, Any]) -> None:
     """The training function of a slot's workers: everything that is slow to make is made once, before the loop."""
     from trainables.ranks import Ranks
 
-    desk = Desk(config["dispatcher"], config["slot"], Ranks())
+    notice = Notice()
+    desk = Desk(config["dispatcher"], config["slot"], Ranks(), lambda: notice.given)
     try:
         _work(desk, config["job"])
     except ActorDiedError:
         return  # the search ended while this slot was away
     finally:
         desk.leave()
+        notice.leave()
 
 
 def _work(desk: Desk, what: SlotJob) -> None:
@@ -52,6 +55,8 @@ def _work(desk: Desk, what: SlotJob) -> None:
         job = desk.take()
         if job == "close":
             return
+        if job == "leave":
+            raise NodeLeavingError("the node of this slot is about to be taken away; it goes on on another one")
         if not isinstance(job, Job):
             continue
         try:

@@ -71,8 +71,11 @@ def test_machines_of_ones_own_are_all_in_the_cluster_from_the_start() -> None:
 def test_the_twins_differ_in_their_machines_and_storage_alone() -> None:
     """The same environment, ports, servers and token: whatever is mended in one file is mended in both."""
     aws, local = (prepared(file) for file in FILES)
-    for key in ("file_mounts", "rsync_exclude", "head_start_ray_commands", "worker_start_ray_commands"):
+    for key in ("file_mounts", "rsync_exclude", "head_start_ray_commands"):
         assert aws[key] == local[key], key
+    *start, watcher = aws["worker_start_ray_commands"]
+    assert start == local["worker_start_ray_commands"]
+    assert "spot_notice.sh" in watcher
     for key in ("head_setup_commands", "worker_setup_commands"):
         one, other = ([re.sub(r"#.*|TITRATE_STORAGE=\S+", "", c) for c in config[key]] for config in (aws, local))
         assert [c.split() for c in one] == [c.split() for c in other], key

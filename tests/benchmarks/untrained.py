@@ -127,7 +127,10 @@ class _Slots:
     def run(self, count: int, dispatcher: Any) -> None:
         from search import slots
 
-        with mock.patch.object(slots, "make_trainer", side_effect=lambda *_: _Untrained()):
+        with (
+            mock.patch.object(slots, "make_trainer", side_effect=lambda *_: _Untrained()),
+            mock.patch.object(slots, "Notice", return_value=SimpleNamespace(given=False, leave=lambda: None)),
+        ):
             threads = [
                 threading.Thread(target=slots.slot_loop, args=({"slot": n, "job": None, "dispatcher": dispatcher},))
                 for n in range(count)

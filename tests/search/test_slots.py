@@ -186,3 +186,25 @@ def test_a_slot_whose_controller_is_killed_is_started_again_but_not_without_end(
     assert pool.join(60)
     assert len(pool.errors) == errors
     assert len(set(begun)) == CONTROLLERS  # each run of Train has a name of its own
+
+
+def test_a_slot_that_is_to_leave_its_node_gives_its_job_back_and_takes_none(dispatcher: Any) -> None:
+    import ray
+
+    leaving = False
+    desk = Desk(dispatcher, 0, Ranks(), lambda: leaving)
+    desk.trainer = SimpleNamespace(steps_trained=0, forget=lambda: None)
+    ticket = Ticket(0, 0, 0, tuple(RECIPES["real"].params().items()))
+    ray.get(dispatcher.submit.remote(ticket))
+    job = desk.take()
+    assert isinstance(job, Job)
+    go_on = desk.control(job)
+    assert go_on(job.path[0].stage, 0)
+    leaving = True
+    assert not go_on(job.path[0].stage, 1)
+    assert desk.ended_by(job, Interrupted("as told")) == "go on"
+    assert desk.take() == "leave"
+    other = Desk(dispatcher, 1, Ranks()).take()  # as urgent as it was
+    assert isinstance(other, Job)
+    assert other.id == job.id
+    desk.leave()
