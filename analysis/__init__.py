@@ -34,10 +34,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a search came to: its table, its decision, and the files that show it (none if nothing finished)."""
+    """What a search came to: its table, its decision, what the laws say that its bands are of, or why there is none,
+    and the files that show it (none if nothing finished)."""
 
     table: Table
     decision: Decision
+    laws: tuple[str, ...]
     files: tuple[Path, ...]
 
     @property
@@ -57,14 +59,16 @@ def conclude(
     """Reads a search from MLflow, decides, and writes its curves into `out`, with the data behind them.
 
     `metrics` are drawn side by side, by default the objective alone: curve.png, .svg, .html, .csv and .parquet; what
-    was measured by class or region on val is in classes.* or regions.*. Nothing is written when no trial finished.
+    was measured by class or region on val is in classes.* or regions.*. Where a law of a metric can be fitted its curve
+    has bands. Nothing is written when no trial finished.
     Raises ValueError as `load` and `curves_of` do.
     """
     table = load(search, tracking_uri=tracking_uri, experiment=experiment)
     decision = decide(table)
     if decision.winner is None:
-        return Conclusion(table, decision, ())
-    drawn = curves_of(table, axis, metrics)
-    from analysis import pictures  # matplotlib and plotly take a second to import
+        return Conclusion(table, decision, (), ())
+    from analysis import pictures  # matplotlib, plotly and scipy take a second to import
+    from analysis.bands import with_laws
 
-    return Conclusion(table, decision, pictures.save(table, drawn, pictures.ready(out)))
+    drawn, said = with_laws(table, curves_of(table, axis, metrics))
+    return Conclusion(table, decision, said, pictures.save(table, drawn, pictures.ready(out)))

@@ -1,6 +1,6 @@
 """`python -m analysis curve SEARCH` draws and recommends, `importance` says which parameters decide, `pareto` what a
-quality costs, `gap` what one domain loses on another, `next` what to run next, and `table` lists every trial. All read
-MLflow alone."""
+quality costs, `law` what synthetic images are worth, `gap` what one domain loses on another, `next` what to run next,
+and `table` lists every trial. All read MLflow alone."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from analysis import Axis, conclude, load, show
-from analysis.show import show_advice, show_gap
+from analysis.show import show_advice, show_gap, show_worth
 from analysis.wording import decimals
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -23,6 +23,8 @@ Search = Annotated[str, typer.Argument(metavar="SEARCH", help="The search's name
 Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow; else MLFLOW_TRACKING_URI, else results/.")]
 Experiment = Annotated[str | None, typer.Option(help="MLflow experiment, if it is not titrate.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the files; else results/SEARCH.")]
+RealLabel = Annotated[float | None, typer.Option(help="Price of a labelled real image, for advice.")]
+SyntheticImage = Annotated[float | None, typer.Option(help="Price of a rendered image, for advice.")]
 Domains = Annotated[
     list[str] | None,
     typer.Option(
@@ -92,23 +94,49 @@ def report_command(
     tracking_uri: Uri = None,
     experiment: Experiment = None,
     out: Out = None,
-    real_label: Annotated[float | None, typer.Option(help="Price of a labelled real image, for advice.")] = None,
-    synthetic_image: Annotated[float | None, typer.Option(help="Price of a rendered image.")] = None,
+    real_label: RealLabel = None,
+    synthetic_image: SyntheticImage = None,
     domain: Domains = None,
 ) -> None:
     """Writes the report of a search: one HTML page that holds everything, and the same as Markdown."""
     from analysis import pictures
     from analysis.gap import domains_of
-    from analysis.prices import Prices
+    from analysis.prices import prices_of
     from analysis.report import report
     from analysis.report_context import Context
 
-    if (real_label is None) != (synthetic_image is None):
-        raise ValueError("--real-label and --synthetic-image must be given together: advice compares the two")
-    prices = None if real_label is None or synthetic_image is None else Prices(real_label, synthetic_image)
+    prices = prices_of(real_label, synthetic_image)
     made = report(Context.load(search, tracking_uri, experiment, prices=prices, domains=domains_of(domain or [])))
     files = made.write(pictures.ready(_folder(search, out)))
     _print([], [file for file in files if file.suffix in (".html", ".md")])
+
+
+@app.command("law")
+def law_command(
+    search: Search,
+    tracking_uri: Uri = None,
+    experiment: Experiment = None,
+    metric: Annotated[str | None, typer.Option(help="Of what, if not of the objective: test/other/miou.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help='Schedule and adaptation, "finetune + real_bn"; else the best.')
+    ] = None,
+    real_label: RealLabel = None,
+    synthetic_image: SyntheticImage = None,
+    validation_label: Annotated[float, typer.Option(help="Price of a labelled image of the validation set.")] = 0.0,
+    validation: Annotated[int, typer.Option(help="Labelled images of the validation set.")] = 0,
+    budget: Annotated[float | None, typer.Option(help="What may be spent next; else a tenth of what was.")] = None,
+    out: Out = None,
+) -> None:
+    """Says how many real images the synthetic ones are worth, and what to spend on next, under your prices."""
+    from analysis import pictures, rates
+    from analysis.prices import prices_of
+    from analysis.worth import worth
+
+    prices = prices_of(real_label, synthetic_image, validation_label)
+    table = load(search, tracking_uri=tracking_uri, experiment=experiment)
+    found = worth(table, metric, method, prices=prices, budget=budget, validation=validation)
+    show_worth(console, found)
+    _print([], rates.save(found, pictures.ready(_folder(search, out))))
 
 
 @app.command("table")

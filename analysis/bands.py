@@ -5,6 +5,7 @@ between those of the two recipes. Inside the range that a line measured the inte
 range that the other lines measured, only the law's middle: it is extrapolated, and no interval was calibrated there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -12,7 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from analysis.axes import Axis
-from analysis.curves import Curve, Line, is_geometric
+from analysis.curves import Curve, Line, direction, is_geometric
+from analysis.laws import law_of
+from analysis.runs import Table
 
 COVERAGE = 0.9
 NUM_PLACES = 65  # along a line
@@ -64,6 +67,24 @@ def with_bands(drawn: Curve, law: Law) -> Curve:
     return replace(drawn, lines=tuple(_with_band(line, drawn, places, law) for line in drawn.lines))
 
 
+def with_laws(table: Table, drawn: Sequence[Curve]) -> tuple[tuple[Curve, ...], tuple[str, ...]]:
+    """Curves of a table with the bands of their metrics' laws, and a sentence on each law, or on why there is none."""
+    found, said = [], []
+    for each in drawn:
+        if each.axis == "synthetic_share":
+            found.append(each)
+            continue
+        try:
+            law = law_of(table, each.metric)
+        except ValueError as reason:
+            found.append(each)
+            said.append(f"The curve has no band: {reason}.")
+            continue
+        found.append(with_bands(each, law))
+        said.append(law.sentence(each.metric))
+    return tuple(found), tuple(said)
+
+
 def _with_band(line: Line, drawn: Curve, places: Floats, law: Law) -> Line:
     if line.reference or line.source or len(line.points) < 2:
         return line
@@ -77,7 +98,7 @@ def _with_band(line: Line, drawn: Curve, places: Floats, law: Law) -> Line:
     group = line.schedule + (f" + {line.adaptation}" if line.adaptation != "none" else "") if reads_synthetic else None
     middle = np.asarray(law.predict(real, synthetic, group), np.float64)
     low, high = (np.asarray(bound, np.float64) for bound in law.interval(real, synthetic, group, COVERAGE))
-    if drawn.mode == "max":
+    if direction(drawn.metric, drawn.objective, drawn.mode) == "max":
         middle, low, high = 1 - middle, 1 - high, 1 - low
     inside = (x >= own[0]) & (x <= own[-1])
     return replace(line, band=Band(x, real, synthetic, middle, low, high, inside))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from analysis.axes import AXES, Axis, quantity, varies
 from analysis.ranking import Candidate, rank
-from analysis.runs import Replicated, Row, Table
+from analysis.runs import Mode, Replicated, Row, Table
 from trainables.recipe import DOMAINS, SCHEDULES, Recipe
 
 if TYPE_CHECKING:
@@ -70,11 +70,17 @@ class Curve:
     @property
     def better(self) -> str:
         """Which way is better; "" for a metric that is not the objective's on some data, nor that of one class."""
-        own, drawn = measure(self.objective), measure(self.metric)
-        for known, mode in ((own, self.mode), *DIRECTIONS.items()):
-            if drawn == known or drawn.startswith(f"{known}/"):
-                return "higher is better" if mode == "max" else "lower is better"
-        return ""
+        way = direction(self.metric, self.objective, self.mode)
+        return {"max": "higher is better", "min": "lower is better", None: ""}[way]
+
+
+def direction(metric: str, objective: str, mode: str) -> Mode | None:
+    """Which way of a metric is better, where that of the objective is `mode`; None for a metric that is not the
+    objective's on some data, nor that of one class."""
+    for known, way in ((measure(objective), mode), *DIRECTIONS.items()):
+        if measure(metric) == known or measure(metric).startswith(f"{known}/"):
+            return "max" if way == "max" else "min"
+    return None
 
 
 def measure(metric: str) -> str:

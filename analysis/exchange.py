@@ -9,12 +9,14 @@ at 2% of the photographs, and nothing at all of them; so it is given at each (re
 law's draws.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from analysis.laws import Law
+from analysis.laws import Law, counts_of, method_of
+from analysis.ranking import Candidate
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +33,22 @@ class Band:
     low: Floats
     high: Floats
 
+    @property
+    def bounds(self) -> tuple[Floats, Floats]:
+        return self.low, self.high
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where rates are asked: a method, the real and the synthetic images of its best recipe, all real counts that were
+    measured, and the most of these (all labelled real images that there are)."""
+
+    group: str
+    real: float
+    synthetic: float
+    reals: tuple[float, ...]
+    total: float
+
 
 @dataclass(frozen=True)
 class ExchangeRate:
@@ -38,7 +56,7 @@ class ExchangeRate:
 
     marginal  the next synthetic image: (dE/ds) / (dE/dn), the error's slopes in the synthetic and the real count
     average   all of them: (n' - n) / s where E(n', 0) = E(n, s); NaN at s = 0
-    beyond    whether n' lies beyond the largest real count that was measured: the law's word, not a measurement
+    beyond    whether n' is the law's word, not a measurement: real images alone were not measured so far
     A rate is negative where synthetic images do harm, and infinite where no further real image would help.
     """
 
@@ -56,6 +74,7 @@ class Saving:
 
     error    of the mix, the law's median
     beyond   whether the equivalent, or the mix, lies outside what was measured
+    told     whether anything is known: not where the interval goes from less than was measured to any number
     """
 
     real: float
@@ -65,6 +84,7 @@ class Saving:
     low: float
     high: float
     beyond: bool
+    told: bool
     coverage: float
 
     @property
@@ -79,12 +99,27 @@ class Saving:
         def said(count: float) -> str:
             return f"{count:,.0f}" if total is None else f"{100 * count / total:.3g}%"
 
+        mix = f"{said(self.real)} real + {self.synthetic:,.0f} synthetic"
+        if not self.told:
+            return f"what {mix} is worth in real images cannot be told: the error hardly depends on their number"
         alone = "no number of real images" if np.isinf(self.equivalent) else f"{said(self.equivalent)} real"
-        text = f"{said(self.real)} real + {self.synthetic:,.0f} synthetic reaches what {alone} alone would"
+        text = f"{mix} reaches what {alone} alone would"
         if np.isfinite(self.low):
             high = f"to {said(self.high)}" if np.isfinite(self.high) else "or more"
             text += f" ({100 * self.coverage:.0f}% interval {said(self.low)} {high})"
         return text + ("; this lies beyond what was measured" if self.beyond else "")
+
+
+def place_of(law: Law, candidates: Sequence[Candidate], group: str | None = None) -> Place:
+    """Where to ask: the method of the best candidate (they come best first) that trains on both kinds of images, or
+    `group`, and the counts of that candidate. Raises ValueError where there is none."""
+    reals = tuple(sorted({float(n) for n in law.real if n > 0}))
+    for candidate in candidates:
+        counts, method = counts_of(candidate), method_of(candidate.recipe)
+        if counts is not None and min(counts) > 0 and method in law.groups and group in (None, method):
+            return Place(method, float(counts[0]), float(counts[1]), reals, reals[-1])
+    which = "no finished recipe" if group is None else f"no finished recipe of {group!r}"
+    raise ValueError(f"an exchange rate needs recipes on real and synthetic images, but {which} trains on both")
 
 
 def exchange_rate(
@@ -93,9 +128,12 @@ def exchange_rate(
     """The rate at counts (n,), real and synthetic, broadcast against each other, for one method.
 
     Slopes are differences over a factor of 1.25 up and down. At a count of 0, where the slope of a law may be
-    infinite, they are over the step to the smallest count that was measured.
+    infinite, they are over the step to the smallest count that was measured. Raises ValueError for a law that has no
+    cell with real, or none with synthetic images.
     """
     real, synthetic = (np.atleast_1d(a).astype(float) for a in np.broadcast_arrays(real, synthetic))
+    errors = law.draws(real, synthetic, group)
+    equivalent = _equivalents(law, errors)
     real_low, real_high = _around(real, law.real)
     synthetic_low, synthetic_high = _around(synthetic, law.synthetic)
     per_real = (law.draws(real_low, synthetic, group) - law.draws(real_high, synthetic, group)) / (real_high - real_low)
@@ -103,21 +141,45 @@ def exchange_rate(
     per_synthetic /= synthetic_high - synthetic_low
     with np.errstate(divide="ignore", invalid="ignore"):
         marginal = np.where(per_real > 0, per_synthetic / per_real, np.copysign(np.inf, per_synthetic))
-        equivalent = _equivalents(law, law.draws(real, synthetic, group))
         average = np.where(synthetic > 0, (equivalent - real) / synthetic, np.nan)
-    beyond = _quantiles(equivalent, coverage).median > law.real.max()
     return ExchangeRate(
-        real, synthetic, _quantiles(marginal, coverage), _quantiles(average, coverage), beyond, coverage
+        real=real,
+        synthetic=synthetic,
+        marginal=_quantiles(marginal, coverage),
+        average=_quantiles(average, coverage),
+        beyond=_beyond(law, _quantiles(equivalent, coverage).median),
+        coverage=coverage,
+    )
+
+
+def savings(
+    law: Law, real: ArrayLike, synthetic: float, group: str | None = None, coverage: float = 0.9
+) -> tuple[Saving, ...]:
+    """`saving` at each of several real counts (n,)."""
+    counts = np.atleast_1d(np.asarray(real, dtype=float))
+    errors = law.draws(counts, synthetic, group)
+    band = _quantiles(_equivalents(law, errors), coverage)
+    outside = _beyond(law, band.median) | (counts > law.real.max()) | (synthetic > law.synthetic.max())
+    told = np.isfinite(band.high) | (band.low >= law.real[law.real > 0].min())
+    columns = (counts, np.median(errors, axis=0), band.median, band.low, band.high, outside, told)
+    return tuple(
+        Saving(n, synthetic, error, equivalent, low, high, beyond, known, coverage)
+        for n, error, equivalent, low, high, beyond, known in zip(*(c.tolist() for c in columns), strict=True)
     )
 
 
 def saving(law: Law, real: float, synthetic: float, group: str | None = None, coverage: float = 0.9) -> Saving:
     """How many real images alone reach what `real` with `synthetic` images reach, for one method."""
-    errors = law.draws([real], [synthetic], group)
-    band = _quantiles(_equivalents(law, errors), coverage)
-    equivalent, low, high = (float(value[0]) for value in (band.median, band.low, band.high))
-    outside = equivalent > law.real.max() or real > law.real.max() or synthetic > law.synthetic.max()
-    return Saving(real, synthetic, float(np.median(errors)), equivalent, low, high, bool(outside), coverage)
+    return savings(law, [real], synthetic, group, coverage)[0]
+
+
+def _beyond(law: Law, equivalent: Floats) -> NDArray[np.bool_]:
+    """Whether real images alone were measured neither at so many nor at fewer and more."""
+    alone = law.real[(law.synthetic == 0) & (law.real > 0)]
+    if not alone.size:
+        return np.ones(equivalent.shape, bool)
+    outside: NDArray[np.bool_] = (equivalent < alone.min()) | (equivalent > alone.max())
+    return outside
 
 
 def _equivalents(law: Law, errors: Floats) -> Floats:
@@ -126,6 +188,8 @@ def _equivalents(law: Law, errors: Floats) -> Floats:
     positive = law.real[law.real > 0]
     if not positive.size:
         raise ValueError("an exchange rate needs cells with real images, but the law has none; add real_only recipes")
+    if not law.synthetic.any():
+        raise ValueError("an exchange rate needs cells with synthetic images, but the law has none; add mixed recipes")
     counts = np.geomspace(positive.min() / REACH, positive.max() * REACH, NUM_COUNTS)
     alone = np.minimum.accumulate(law.draws(counts, np.zeros_like(counts)), axis=1)
     found = np.empty_like(errors)

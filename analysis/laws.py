@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from analysis.calibration import COVERAGE, Calibration, calibrate
+from analysis.curves import direction
 from analysis.law_fit import Cells, Draws, draw, fit_components
 from analysis.law_forms import Floats, Scale
 from analysis.ranking import Candidate, rank
@@ -58,6 +59,14 @@ class Law:
     def relative_error(self) -> float:
         """The mean of |predicted - measured| / measured over cells left out, beside `baseline`."""
         return float(np.mean(self.calibration.errors))
+
+    def sentence(self, metric: str) -> str:
+        """What it was fitted to and how far it is to be trusted, beside "no change"."""
+        return (
+            f"The law of {metric} is fitted to {len(self.error)} cells (real images, synthetic images, method). Of a"
+            f" cell left out it is off by {self.relative_error:.1%} of the error on average, and no change, which takes"
+            f" the nearest other cell, by {self.baseline:.1%}; its 90% intervals hold {self.coverage:.0%} of them."
+        )
 
     def predict(self, real: ArrayLike, synthetic: ArrayLike, group: str | None = None) -> Floats:
         """Medians (n,) of the error at counts (n,). `group` may be left out where there is one method, or no
@@ -178,9 +187,14 @@ def law_of(table: Table, metric: str | None = None, *, seed: int = 0) -> Law:
     is no law.
     """
     name = metric or table.metric
+    way = direction(name, table.metric, table.mode)
+    if way is None:
+        raise ValueError(
+            f"no law of {name}: which way of it is better is known neither from {table.metric} nor by name"
+        )
     best: dict[tuple[int, int, str], list[float]] = {}
     for candidate in rank(table):  # best first
-        counts = _counts(candidate)
+        counts = counts_of(candidate)
         values = [value for row in candidate.rows if (value := row.value(name)) is not None]
         if counts is not None and values:
             best.setdefault((*counts, method_of(candidate.recipe)), values)
@@ -189,7 +203,7 @@ def law_of(table: Table, metric: str | None = None, *, seed: int = 0) -> Law:
         raise ValueError(f"no law of {name}: no finished trial has it together with its counts of images")
     real, synthetic, methods, measured = zip(*runs, strict=True)
     error = np.array(measured)
-    if table.mode == "max":
+    if way == "max":
         if error.min() < 0 or error.max() > 1:
             raise ValueError(
                 f"no law of {name}: a metric to be maximised must lie in [0, 1] to be turned into an error"
@@ -208,7 +222,7 @@ def method_of(recipe: Recipe) -> str:
     return recipe.schedule + ("" if recipe.adaptation in (None, "none") else f" + {recipe.adaptation}")
 
 
-def _counts(candidate: Candidate) -> tuple[int, int] | None:
+def counts_of(candidate: Candidate) -> tuple[int, int] | None:
     """Labelled real and synthetic images, 0 of what a recipe does not read; None where MLflow does not say."""
     row, recipe = candidate.rows[0], candidate.recipe
     real = 0 if recipe.real_fraction is None else row.num_real_labels

@@ -26,6 +26,7 @@ INFINITELY = 1000.0  # "infinitely many" renders: times the largest count that w
 BUDGET = 0.1  # of what the present data cost, where none is given
 CLEAR = 2 / 3  # the probability from which an action stands out
 NUM_SPLITS = 201
+UNKNOWN = 0.9  # the width of an interval of shares from which it says nothing
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ class Prices:
     def cost(self, real: float, synthetic: float, validation: float = 0.0) -> float:
         """Of a data set; a search pays for the labels of its validation set too."""
         return real * self.real_label + synthetic * self.synthetic_image + validation * self.validation_label
+
+
+def prices_of(real: float | None, synthetic: float | None, validation: float = 0.0) -> Prices | None:
+    """As the options --real-label and --synthetic-image give them: both, or neither."""
+    if (real is None) != (synthetic is None):
+        raise ValueError("--real-label and --synthetic-image must be given together: advice compares the two")
+    return None if real is None or synthetic is None else Prices(real, synthetic, validation)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class Advice:
             return f"{at} neither more labels nor more or better renders can be told to lower the error."
         said = {"buy_real": "label more real images", "render_more": "render more", "fix_renderer": "mend the renderer"}
         probability, gain = self.probabilities[self.action], self.gains[self.action]
-        bought = "a perfect renderer" if self.action == "fix_renderer" else f"{self.budget:,.4g} of money"
+        bought = "a perfect renderer" if self.action == "fix_renderer" else f"{_money(self.budget)} of money"
         doubt = "" if probability >= CLEAR else ", which does not stand out"
         return (
             f"{at} {said[self.action]} (probability {probability:.2f}{doubt}): {bought} would lower the error by"
@@ -103,10 +111,12 @@ def advise(
     validation: float = 0.0,
 ) -> Advice:
     """What to do next, for one method, with `budget` money: a tenth of what the data cost so far where none is given
-    (`validation` labels among it). Raises ValueError where that is nothing."""
+    (`validation` labels among it). Raises ValueError where that is nothing, and for a law that has no cell with real
+    images or none with synthetic ones."""
     spend = BUDGET * prices.cost(real, synthetic, validation) if budget is None else budget
     if not (math.isfinite(spend) and spend > 0):
         raise ValueError(f"budget must be finite and positive, but got {spend!r}; give what may be spent next")
+    _check(law)
     endless = INFINITELY * max(synthetic, float(law.synthetic.max()))
     counts = np.array(
         [
@@ -160,11 +170,23 @@ class Split:
     beyond: bool
     coverage: float
 
+    @property
+    def text(self) -> str:
+        """One sentence; an interval over nearly all shares is no answer."""
+        if self.high - self.low > UNKNOWN:
+            return "How to split such money between labels and renders cannot be told: the error hardly depends on it."
+        return (
+            f"The best split of such money gives {self.share:.0%} of it to real labels ({self.coverage:.0%} interval"
+            f" {self.low:.0%} to {self.high:.0%}): {self.real:,.0f} real and {self.synthetic:,.0f} synthetic images, an"
+            f" error of {self.error:.3g}" + ("; this lies beyond what was measured." if self.beyond else ".")
+        )
+
 
 def best_split(law: Law, prices: Prices, budget: float, group: str | None = None, coverage: float = 0.9) -> Split:
     """Of `budget` money for one method; what validation labels cost must be taken off it before."""
     if not (math.isfinite(budget) and budget > 0):
         raise ValueError(f"budget must be finite and positive, but got {budget!r}")
+    _check(law)
     shares = np.linspace(0, 1, NUM_SPLITS)
     real, synthetic = shares * budget / prices.real_label, (1 - shares) * budget / prices.synthetic_image
     errors = law.draws(real, synthetic, group)
@@ -175,6 +197,16 @@ def best_split(law: Law, prices: Prices, budget: float, group: str | None = None
     beyond = bool(real[at] > law.real.max() or synthetic[at] > law.synthetic.max())
     error = float(np.median(errors[:, at]))
     return Split(share, low, high, float(real[at]), float(synthetic[at]), error, beyond, coverage)
+
+
+def _check(law: Law) -> None:
+    for name, counts in (("real", law.real), ("synthetic", law.synthetic)):
+        if not counts.any():
+            raise ValueError(f"advice weighs real against synthetic images, but the law has no cell with {name} ones")
+
+
+def _money(amount: float) -> str:
+    return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
 
 
 def _gain(draws: NDArray[np.float64]) -> Gain:

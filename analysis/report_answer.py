@@ -4,13 +4,11 @@ import math
 
 from analysis import notes
 from analysis.design import group_of
-from analysis.exchange import saving
 from analysis.gap import Cell, gap
 from analysis.next_run import next_run
 from analysis.ranking import Candidate
 from analysis.report_blocks import Block, Bullets, Grid, Section, Text, Tiles
 from analysis.report_context import Context
-from analysis.report_worth import place_of
 from analysis.wording import chance, decimals
 
 SHOWN = 12  # contenders and trainings in a table
@@ -40,15 +38,10 @@ def answer(context: Context) -> Section:
 
 def _saved(context: Context) -> str:
     """What synthetic images save, in a sentence; else why that cannot be said."""
-    law = context.law
-    if law is None:
+    if context.law is None:
         return f"What synthetic images save cannot be said: {context.no_law}."
-    at = place_of(context, law)
-    if at is None or context.winner is None:
-        return ""
-    real = context.winner.rows[0].num_real_labels
-    found = saving(law, float(real) if real else at.reals[0], at.synthetic, at.group)
-    return f"By `{at.group}`, {found.sentence(at.total)}."
+    found = context.worth
+    return "" if found is None else f"By `{found.place.group}`, {found.headline.sentence(found.place.total)}."
 
 
 def _tiles(context: Context, winner: Candidate) -> list[tuple[str, str]]:

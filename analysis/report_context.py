@@ -12,6 +12,7 @@ from analysis.prices import Prices
 from analysis.provenance import Provenance, Sample, provenance, samples
 from analysis.ranking import Candidate
 from analysis.runs import Table, load
+from analysis.worth import Worth, worth
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,16 @@ class Context:
     @property
     def no_law(self) -> str:
         return self._law if isinstance(self._law, str) else ""
+
+    @cached_property
+    def worth(self) -> Worth | None:
+        """What synthetic images are worth; None without a law, or a finished recipe that trains on both kinds."""
+        if self.law is None:
+            return None
+        try:
+            return worth(self.table, law=self.law, prices=self.prices)
+        except ValueError:
+            return None
 
     @cached_property
     def curve(self) -> Curve:

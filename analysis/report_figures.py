@@ -1,7 +1,6 @@
 """The sections of a report that are figures: curves, classes, importances, quality against cost."""
 
 import io
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from analysis.report_blocks import Block, Bullets, Interactive, Picture, Section, Text
@@ -83,35 +82,3 @@ def fragment(name: str, figure: Any, title: str) -> Interactive:
     config = {"responsive": True, "displaylogo": False}
     html = figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"plotly-{name}", config=config)
     return Interactive(html, title)
-
-
-def line_with_band(
-    x: Sequence[float], median: Sequence[float], low: Sequence[float], high: Sequence[float], *, labels: tuple[str, str]
-) -> "Figure":
-    """A median over a logarithmic x, in its band; `labels` are of x and y. What is infinite leaves the picture."""
-    import numpy as np
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    values = np.array([median, low, high])
-    known = np.append(values[np.isfinite(values)], 0.0)
-    room = 0.05 * (float(np.ptp(known)) or 1.0)
-    bottom, top = float(known.min()) - room, float(known.max()) + room
-    middle, lower, upper = np.clip(values, bottom, top)
-
-    figure = Figure(figsize=(9.5, 3.6), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    axes.fill_between(x, lower, upper, color="#0072B2", alpha=0.15, linewidth=0)
-    axes.plot(x, np.where(np.isfinite(median), middle, np.nan), color="#0072B2", linewidth=1.8)
-    axes.set_ylim(bottom, top)
-    axes.axhline(0, color="#888888", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(labels[0])
-    axes.set_ylabel(labels[1])
-    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure

@@ -1,5 +1,5 @@
 """show: a conclusion on the terminal, the same at the end of a search and in `python -m analysis curve`; and the domain
-gap and the next run, in `python -m analysis gap` and `next`."""
+gap, the next run and the worth of synthetic images, in `python -m analysis gap`, `next` and `law`."""
 
 import math
 from pathlib import Path
@@ -15,6 +15,7 @@ from analysis.wording import chance, decimals
 
 if TYPE_CHECKING:
     from analysis import Conclusion
+    from analysis.worth import Worth
 
 
 def show(console: Console, conclusion: "Conclusion") -> None:
@@ -25,7 +26,8 @@ def show(console: Console, conclusion: "Conclusion") -> None:
     """
     if conclusion.decision.candidates:
         console.print(best_table(conclusion))
-    lines = [f"- {note}" for note in conclusion.decision.notes] + [f"wrote {file}" for file in conclusion.files]
+    lines = [f"- {note}" for note in (*conclusion.decision.notes, *conclusion.laws)]
+    lines += [f"wrote {file}" for file in conclusion.files]
     console.print(conclusion.recommendation, style="bold", markup=False, highlight=False, soft_wrap=True)
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -97,3 +99,24 @@ def show_advice(console: Console, advice: Advice, count: int = 10) -> None:
     if advice.options:
         console.print(shown)
     console.print(str(advice), style="bold", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_worth(console: Console, worth: "Worth") -> None:
+    """Prints, at each real count, what the synthetic images are worth, and then what that comes to, in sentences."""
+    from analysis.worth import HEADER, rows  # scipy takes a second to import
+
+    place = worth.place
+    shown = RichTable(
+        title=escape(
+            f"{worth.search}: what {place.synthetic:,.0f} synthetic images are worth by {worth.metric}, {place.group}"
+        )
+    )
+    for name in HEADER:
+        shown.add_column(name, justify="right")
+    for cells in rows(worth):
+        shown.add_row(*cells)
+    console.print(shown)
+    if any(found.beyond for found in worth.savings):
+        console.print("* beyond what was measured: the law's word alone", markup=False, highlight=False)
+    for line in worth.lines:
+        console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)

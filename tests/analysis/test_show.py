@@ -20,7 +20,7 @@ def conclusion(scores: dict[Recipe, list[float]], *files: Path, search: str = "f
         for seed, value in enumerate(values)
     )
     table = Table(search, "val/miou", "max", 3, rows)
-    return Conclusion(table, decide(table), files)
+    return Conclusion(table, decide(table), (), files)
 
 
 SCORES = {LUCKY: [0.9], LOWER: [0.4, 0.5, 0.6], STEADY: [0.6, 0.6, 0.6]}

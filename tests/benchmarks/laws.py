@@ -1,6 +1,6 @@
 """How well do laws predict cells that they have not seen, and do their 90% intervals cover 90%?
 
-    python tests/benchmarks/laws.py [TABLE.csv] [--draws 40]
+    python tests/benchmarks/laws.py [TABLE.csv] [--draws 100]
 
 TABLE.csv has columns num_real, num_synthetic and error; by default it is the grid of 9 x 8 ImageNet runs of Mikami et
 al. 2021 (pretrained on renders, fine-tuned on photographs). The law (`analysis.laws.fit`) is fitted to some of its
@@ -13,7 +13,8 @@ cells and predicts all others, always in the same way:
 
 Errors are means of |predicted - measured| / measured, as fractions, beside those of "no change", which predicts the
 nearest cell that was trained on, by the logarithms of both counts. Extrapolations leave at least three counts to fit.
-The last line is JSON; a figure for which the table has too few cells is null.
+Other columns, and rows without an error, are not read. The last line is JSON; a figure for which the table has too few
+cells is null.
 """
 
 import argparse
@@ -58,29 +59,38 @@ class Grid:
 
 
 def read(path: Path) -> Grid:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [{str(name).strip(): value for name, value in row.items()} for row in csv.DictReader(file)]
     missing = set(COLUMNS) - set(rows[0] if rows else ())
     if missing:
         raise ValueError(f"{path} must have rows with columns {', '.join(COLUMNS)}; missing: {', '.join(missing)}")
     try:
-        return Grid(*(np.array([float(row[name]) for row in rows]) for name in COLUMNS))
+        values = np.array([[float(row[name] or "nan") for name in COLUMNS] for row in rows]).T
     except ValueError as error:
         raise ValueError(f"{path} must hold numbers: {error}") from error
+    usable = np.isfinite(values).all(axis=0) & (values[:2] >= 0).all(axis=0) & (values[2] > 0)
+    if not usable.all():
+        print(f"{(~usable).sum()} rows without two counts and an error above 0 are left out")
+    return Grid(*values[:, usable])
 
 
-def below(counts: Floats, held_out: int) -> NDArray[np.bool_] | None:
-    """All but the largest counts, `held_out` of them or as many as leave three; None where that is none."""
+def below(counts: Floats, held_out: int) -> NDArray[np.bool_]:
+    """All but the largest counts, `held_out` of them or as many as leave three; all of them where that is none."""
     levels = np.unique(counts)
     held_out = min(held_out, len(levels) - 3)
-    return counts < levels[-held_out] if held_out > 0 else None
+    return counts < levels[-held_out] if held_out > 0 else np.ones(len(counts), bool)
 
 
-def extrapolate(grid: Grid, name: str, trained: NDArray[np.bool_] | None) -> tuple[float | None, float | None]:
-    if trained is None:
+def extrapolate(grid: Grid, name: str, trained: NDArray[np.bool_]) -> tuple[float | None, float | None]:
+    if trained.all():
+        print(f"{name:22} not measured: too few different counts")
         return None, None
     began = time.perf_counter()
-    error, baseline, inside = grid.predicted(trained)
+    try:
+        error, baseline, inside = grid.predicted(trained)
+    except ValueError as reason:
+        print(f"{name:22} not measured: {reason}")
+        return None, None
     took = time.perf_counter() - began
     print(
         f"{name:22} {error:.4f}, no change {baseline:.4f}, coverage {inside:.2f}"
@@ -90,16 +100,25 @@ def extrapolate(grid: Grid, name: str, trained: NDArray[np.bool_] | None) -> tup
 
 
 def interpolate(grid: Grid, num_cells: int, draws: int) -> tuple[float | None, float | None, float | None]:
+    name = f"interpolate_{num_cells}"
     if grid.num_cells <= num_cells:
+        print(f"{name:22} not measured: the table has {grid.num_cells} cells")
         return None, None, None
-    found = []
+    found, refused = [], ""
     for seed in range(draws):
         rng = np.random.Generator(np.random.Philox(key=seed))
-        found.append(grid.predicted(np.isin(grid.cell, rng.permutation(grid.num_cells)[:num_cells])))
+        try:
+            found.append(grid.predicted(np.isin(grid.cell, rng.permutation(grid.num_cells)[:num_cells])))
+        except ValueError as reason:
+            refused = str(reason)
+    if not found:
+        print(f"{name:22} not measured: {refused}")
+        return None, None, None
     errors, baselines, inside = np.array(found).T
     print(
-        f"interpolate_{num_cells:<10} {errors.mean():.4f} (median {np.median(errors):.4f}, worst {errors.max():.4f}),"
-        f" no change {baselines.mean():.4f}, coverage {inside.mean():.3f} ({draws} drawings)"
+        f"{name:22} {errors.mean():.4f} (median {np.median(errors):.4f}, worst {errors.max():.4f}), no change"
+        f" {baselines.mean():.4f}, coverage {inside.mean():.3f} ± {inside.std() / len(found) ** 0.5:.3f}"
+        f" ({len(found)} of {draws} drawings" + (f"; of the others: {refused})" if refused else ")")
     )
     return float(errors.mean()), float(baselines.mean()), float(inside.mean())
 
@@ -129,7 +148,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = ROOT.parent / "shared" / "data" / "laws" / "mikami_imagenet_r50.csv"
     parser.add_argument("table", nargs="?", type=Path, default=default, metavar="TABLE.csv")
-    parser.add_argument("--draws", type=int, default=40, help="random choices of 20 and of 12 cells")
+    parser.add_argument("--draws", type=int, default=100, help="random choices of 20 and of 12 cells")
     return parser.parse_args(arguments)
 
 
