@@ -6,7 +6,7 @@ it. Labels of the validation set are a cost too, and belong to the prices (`anal
 
 A rate is no constant. On a grid of ImageNet (Mikami et al. 2021) an image rendered was worth a quarter of a photograph
 at 2% of the photographs, and nothing at all of them; so it is given at each (real, synthetic), with a band from the
-law's draws.
+law's draws, calibrated as its intervals are (`Law.tail`).
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ NUM_COUNTS = 240  # real counts that are searched, on a log scale
 
 @dataclass(frozen=True)
 class Band:
-    """Median over the law's draws, and the bounds of the central `coverage` of them; arrays of one shape."""
+    """Median over the law's draws, and bounds that hold the truth with probability `coverage`; arrays of one shape."""
 
     median: Floats
     low: Floats
@@ -145,9 +145,9 @@ def exchange_rate(
     return ExchangeRate(
         real=real,
         synthetic=synthetic,
-        marginal=_quantiles(marginal, coverage),
-        average=_quantiles(average, coverage),
-        beyond=_beyond(law, _quantiles(equivalent, coverage).median),
+        marginal=_band(law, marginal, coverage),
+        average=_band(law, average, coverage),
+        beyond=_beyond(law, _band(law, equivalent, coverage).median),
         coverage=coverage,
     )
 
@@ -158,7 +158,7 @@ def savings(
     """`saving` at each of several real counts (n,)."""
     counts = np.atleast_1d(np.asarray(real, dtype=float))
     errors = law.draws(counts, synthetic, group)
-    band = _quantiles(_equivalents(law, errors), coverage)
+    band = _band(law, _equivalents(law, errors), coverage)
     outside = _beyond(law, band.median) | (counts > law.real.max()) | (synthetic > law.synthetic.max())
     told = np.isfinite(band.high) | (band.low >= law.real[law.real > 0].min())
     columns = (counts, np.median(errors, axis=0), band.median, band.low, band.high, outside, told)
@@ -209,8 +209,8 @@ def _around(count: Floats, measured: Floats) -> tuple[Floats, Floats]:
     return np.where(count > 0, count / STEP, 0.0), np.where(count > 0, count * STEP, first)
 
 
-def _quantiles(draws: Floats, coverage: float) -> Band:
+def _band(law: Law, draws: Floats, coverage: float) -> Band:
     """Quantiles over the first axis that are values of draws, so that infinite ones are no NaN."""
-    tail = (1 - coverage) / 2
+    tail = law.tail(coverage)
     median, low, high = (np.quantile(draws, at, axis=0, method="inverted_cdf") for at in (0.5, tail, 1 - tail))
     return Band(median, low, high)

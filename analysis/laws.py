@@ -90,9 +90,14 @@ class Law:
             (log_error + noises * draws.noise).reshape(-1, log_error.shape[1])
             for draws, log_error in zip(self._draws, self._log_draws(real, synthetic, group), strict=True)
         ]
-        tail = special.ndtr(-self.calibration.multiple(coverage))
+        tail = self.tail(coverage)
         low, high = np.exp(np.quantile(np.concatenate(values), (tail, 1 - tail), axis=0))
         return low, high
+
+    def tail(self, coverage: float) -> float:
+        """The part of the draws to leave out at each end, so that the rest holds what they are of with this
+        probability: calibrated on cells left out, since draws alone are too sure of themselves."""
+        return float(special.ndtr(-self.calibration.multiple(coverage)))
 
     def _log_draws(self, real: ArrayLike, synthetic: ArrayLike, group: str | None) -> list[Floats]:
         n, s = (np.atleast_1d(a).astype(float) for a in np.broadcast_arrays(real, synthetic))

@@ -18,6 +18,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.calibration import COVERAGE
 from analysis.laws import Law
 
 Action = Literal["buy_real", "render_more", "fix_renderer"]
@@ -57,7 +58,7 @@ def prices_of(real: float | None, synthetic: float | None, validation: float = 0
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much the error falls, median and bounds of the central 90% of the law's draws."""
+    """By how much the error falls: the median of the law's draws, and bounds that hold it with probability 0.9."""
 
     median: float
     low: float
@@ -138,7 +139,7 @@ def advise(
     buy = ~fix & (gains["buy_real"] >= gains["render_more"])
     chosen: dict[Action, NDArray[np.bool_]] = {"buy_real": buy, "render_more": ~fix & ~buy, "fix_renderer": fix}
     probabilities = {action: float(np.mean(chosen[action])) for action in ACTIONS}
-    summaries = {action: _gain(gains[action]) for action in ACTIONS}
+    summaries = {action: _gain(law, gains[action]) for action in ACTIONS}
     action = max(ACTIONS, key=lambda name: probabilities[name])
     return Advice(
         real=real,
@@ -147,15 +148,15 @@ def advise(
         action=action if summaries[action].low > 0 else None,
         probabilities=probabilities,
         gains=summaries,
-        left=_gain(left),
-        floor=_gain(floor),
+        left=_gain(law, left),
+        floor=_gain(law, floor),
     )
 
 
 @dataclass(frozen=True)
 class Split:
     """How to spend a budget from nothing: the part of the money for real labels that gives the least error, the median
-    over the law's draws of where each has its least, and the bounds of the central `coverage` of them.
+    over the law's draws of where each has its least, and bounds that hold it with probability `coverage`.
 
     real, synthetic, error  what the median buys, and the error that the law says of it
     beyond                  whether that is more than was measured of either
@@ -182,7 +183,7 @@ class Split:
         )
 
 
-def best_split(law: Law, prices: Prices, budget: float, group: str | None = None, coverage: float = 0.9) -> Split:
+def best_split(law: Law, prices: Prices, budget: float, group: str | None = None, coverage: float = COVERAGE) -> Split:
     """Of `budget` money for one method; what validation labels cost must be taken off it before."""
     if not (math.isfinite(budget) and budget > 0):
         raise ValueError(f"budget must be finite and positive, but got {budget!r}")
@@ -191,7 +192,7 @@ def best_split(law: Law, prices: Prices, budget: float, group: str | None = None
     real, synthetic = shares * budget / prices.real_label, (1 - shares) * budget / prices.synthetic_image
     errors = law.draws(real, synthetic, group)
     least = shares[np.argmin(errors, axis=1)]
-    tail = (1 - coverage) / 2
+    tail = law.tail(coverage)
     low, share, high = (float(value) for value in np.quantile(least, (tail, 0.5, 1 - tail)))
     at = int(np.argmin(np.abs(shares - share)))
     beyond = bool(real[at] > law.real.max() or synthetic[at] > law.synthetic.max())
@@ -209,6 +210,7 @@ def _money(amount: float) -> str:
     return f"{amount:,.0f}" if amount >= 100 else f"{amount:.3g}"
 
 
-def _gain(draws: NDArray[np.float64]) -> Gain:
-    low, median, high = (float(value) for value in np.quantile(draws, (0.05, 0.5, 0.95)))
+def _gain(law: Law, draws: NDArray[np.float64]) -> Gain:
+    tail = law.tail(COVERAGE)
+    low, median, high = (float(value) for value in np.quantile(draws, (tail, 0.5, 1 - tail)))
     return Gain(median, low, high)
