@@ -122,8 +122,8 @@ def law_command(
     ] = None,
     real_label: RealLabel = None,
     synthetic_image: SyntheticImage = None,
-    validation_label: Annotated[float, typer.Option(help="Price of a labelled image of the validation set.")] = 0.0,
-    validation: Annotated[int, typer.Option(help="Labelled images of the validation set.")] = 0,
+    validation_label: Annotated[float | None, typer.Option(help="Price of a labelled validation image.")] = None,
+    validation: Annotated[int | None, typer.Option(min=0, help="Labelled validation images that were paid.")] = None,
     budget: Annotated[float | None, typer.Option(help="What may be spent next; else a tenth of what was.")] = None,
     out: Out = None,
 ) -> None:
@@ -132,9 +132,10 @@ def law_command(
     from analysis.prices import prices_of
     from analysis.worth import worth
 
-    prices = prices_of(real_label, synthetic_image, validation_label)
+    others = {"validation_label": validation_label, "validation": validation, "budget": budget}
+    prices = prices_of(real_label, synthetic_image, **others)
     table = load(search, tracking_uri=tracking_uri, experiment=experiment)
-    found = worth(table, metric, method, prices=prices, budget=budget, validation=validation)
+    found = worth(table, metric, method, prices=prices, budget=budget, validation=validation or 0)
     show_worth(console, found)
     _print([], rates.save(found, pictures.ready(_folder(search, out))))
 

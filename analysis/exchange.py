@@ -11,6 +11,7 @@ law's draws, calibrated as its intervals are (`Law.tail`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +23,7 @@ Floats = NDArray[np.float64]
 
 STEP = 1.25  # half the width of a difference, as a factor of the count: below it is noise of the draws
 REACH = 100.0  # real counts are searched up to so many times the largest that was measured
-NUM_COUNTS = 240  # real counts that are searched, on a log scale
+NUM_COUNTS = 120  # real counts that are searched, on a log scale, and linear in between
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Band:
 @dataclass(frozen=True)
 class Place:
     """Where rates are asked: a method, the real and the synthetic images of its best recipe, all real counts that were
-    measured, and the most of these (all labelled real images that there are)."""
+    measured, and how many labelled real images there are."""
 
     group: str
     real: float
@@ -113,13 +114,22 @@ class Saving:
 def place_of(law: Law, candidates: Sequence[Candidate], group: str | None = None) -> Place:
     """Where to ask: the method of the best candidate (they come best first) that trains on both kinds of images, or
     `group`, and the counts of that candidate. Raises ValueError where there is none."""
-    reals = tuple(sorted({float(n) for n in law.real if n > 0}))
     for candidate in candidates:
         counts, method = counts_of(candidate), method_of(candidate.recipe)
         if counts is not None and min(counts) > 0 and method in law.groups and group in (None, method):
-            return Place(method, float(counts[0]), float(counts[1]), reals, reals[-1])
-    which = "no finished recipe" if group is None else f"no finished recipe of {group!r}"
-    raise ValueError(f"an exchange rate needs recipes on real and synthetic images, but {which} trains on both")
+            real, synthetic = map(float, counts)
+            reals = tuple(sorted({real, *(float(n) for n in law.real if n > 0)}))
+            return Place(method, real, synthetic, reals, _total(candidates))
+    cells = zip(law.group, law.real, law.synthetic, strict=True)
+    methods = sorted({method for method, *counts in cells if min(counts) > 0})
+    if group is not None and methods:
+        raise ValueError(
+            f"method must be one that trains on both kinds of images, but got {group!r}; there are: "
+            + ", ".join(map(repr, methods))
+        )
+    raise ValueError(
+        "an exchange rate needs recipes on real and synthetic images, but no finished recipe trains on both"
+    )
 
 
 def exchange_rate(
@@ -173,6 +183,18 @@ def saving(law: Law, real: float, synthetic: float, group: str | None = None, co
     return savings(law, [real], synthetic, group, coverage)[0]
 
 
+def _total(candidates: Sequence[Candidate]) -> float:
+    """All labelled real images, those of the largest source where it was varied: the most that were read, by the
+    fraction that they were."""
+    read = [
+        (counts[0], candidate.recipe.real_fraction)
+        for candidate in candidates
+        if (counts := counts_of(candidate)) is not None and candidate.recipe.real_fraction
+    ]
+    count, fraction = max(read)
+    return float(round(count / fraction))
+
+
 def _beyond(law: Law, equivalent: Floats) -> NDArray[np.bool_]:
     """Whether real images alone were measured neither at so many nor at fewer and more."""
     alone = law.real[(law.synthetic == 0) & (law.real > 0)]
@@ -185,13 +207,11 @@ def _beyond(law: Law, equivalent: Floats) -> NDArray[np.bool_]:
 def _equivalents(law: Law, errors: Floats) -> Floats:
     """The smallest real counts with which each draw of the law, without synthetic images, has these errors or less:
     (num_draws, n) to (num_draws, n). Infinite where none up to REACH times the largest measured has."""
-    positive = law.real[law.real > 0]
-    if not positive.size:
+    if not law.real.any():
         raise ValueError("an exchange rate needs cells with real images, but the law has none; add real_only recipes")
     if not law.synthetic.any():
         raise ValueError("an exchange rate needs cells with synthetic images, but the law has none; add mixed recipes")
-    counts = np.geomspace(positive.min() / REACH, positive.max() * REACH, NUM_COUNTS)
-    alone = np.minimum.accumulate(law.draws(counts, np.zeros_like(counts)), axis=1)
+    counts, alone = _alone(law)
     found = np.empty_like(errors)
     logs = np.log(counts)
     for draw, (curve, wanted) in enumerate(zip(alone, errors, strict=True)):
@@ -200,6 +220,14 @@ def _equivalents(law: Law, errors: Floats) -> Floats:
         ascending, at = curve[falls][::-1], logs[falls][::-1]
         found[draw] = np.exp(np.interp(wanted, ascending, at, left=np.inf, right=logs[0]))
     return found
+
+
+@lru_cache(maxsize=2)  # asked of one law again and again
+def _alone(law: Law) -> tuple[Floats, Floats]:
+    """Real counts (n,), and for each draw (num_draws, n) the least error with so many real images alone or fewer."""
+    positive = law.real[law.real > 0]
+    counts = np.geomspace(positive.min() / REACH, positive.max() * REACH, NUM_COUNTS)
+    return counts, np.minimum.accumulate(law.draws(counts, np.zeros_like(counts)), axis=1)
 
 
 def _around(count: Floats, measured: Floats) -> tuple[Floats, Floats]:

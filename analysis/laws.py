@@ -30,7 +30,7 @@ MOST_CELLS = 150  # more take too long, and say little more
 NUM_DRAWS = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Law:
     """A fitted law. `real`, `synthetic`, `error` and `group` are its cells, each once, the error a mean of replicates.
 
@@ -59,6 +59,11 @@ class Law:
     def relative_error(self) -> float:
         """The mean of |predicted - measured| / measured over cells left out, beside `baseline`."""
         return float(np.mean(self.calibration.errors))
+
+    @property
+    def replicated(self) -> bool:
+        """Whether any cell has more than one replicate."""
+        return bool((self._cells.replicates > 1).any())
 
     def sentence(self, metric: str) -> str:
         """What it was fitted to and how far it is to be trusted, beside "no change"."""

@@ -26,7 +26,7 @@ ACTIONS: tuple[Action, ...] = get_args(Action)
 INFINITELY = 1000.0  # "infinitely many" renders: times the largest count that was measured
 BUDGET = 0.1  # of what the present data cost, where none is given
 CLEAR = 2 / 3  # the probability from which an action stands out
-NUM_SPLITS = 201
+NUM_SPLITS = 101
 UNKNOWN = 0.9  # the width of an interval of shares from which it says nothing
 
 
@@ -49,11 +49,17 @@ class Prices:
         return real * self.real_label + synthetic * self.synthetic_image + validation * self.validation_label
 
 
-def prices_of(real: float | None, synthetic: float | None, validation: float = 0.0) -> Prices | None:
-    """As the options --real-label and --synthetic-image give them: both, or neither."""
+def prices_of(real: float | None, synthetic: float | None, **others: float | None) -> Prices | None:
+    """As the options --real-label and --synthetic-image give them: both, or neither. `others` are options that say
+    nothing without these, by name: `validation_label`, which is a price too, and what is not."""
     if (real is None) != (synthetic is None):
         raise ValueError("--real-label and --synthetic-image must be given together: advice compares the two")
-    return None if real is None or synthetic is None else Prices(real, synthetic, validation)
+    if real is None or synthetic is None:
+        for name, value in others.items():
+            if value is not None:
+                raise ValueError(f"--{name.replace('_', '-')} must come with --real-label and --synthetic-image")
+        return None
+    return Prices(real, synthetic, others.get("validation_label") or 0.0)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ All of it is of one method, the best that trains on both kinds of images, and co
 beside "no change" and whose coverage are said (analysis/worth.py).
 """
 
-import math
-
 import numpy as np
 
 from analysis import rates
@@ -13,9 +11,8 @@ from analysis.prices import Gain, Prices, advise
 from analysis.report_blocks import Block, Bullets, Grid, Section, Text
 from analysis.report_context import Context
 from analysis.report_figures import picture
-from analysis.worth import HEADER, Worth, rate_in_words, rows
+from analysis.worth import HEADER, Worth, rows
 
-MOST_COUNTS = 10  # real counts in a table
 MOSTLY = 0.5  # of a curve must be known, or it is not drawn
 
 
@@ -40,14 +37,12 @@ def worth(context: Context) -> Section | None:
 
 
 def _savings(found: Worth) -> Grid:
-    told = rows(found)
-    kept = np.unique(np.linspace(0, len(told) - 1, MOST_COUNTS).round().astype(int))
     caption = (
         f"With {found.place.synthetic:,.0f} synthetic images, by `{found.place.group}`: how many real images alone"
         " would do as well, and how many real images one synthetic image is worth. * beyond what was measured: the"
         " law's word alone."
     )
-    return Grid(HEADER, tuple(told[i] for i in kept), caption=caption)
+    return Grid(HEADER, tuple(rows(found)), caption=caption)
 
 
 def spend(context: Context) -> Section | None:
@@ -55,20 +50,8 @@ def spend(context: Context) -> Section | None:
     found = context.worth if context.winner is not None else None
     if found is None:
         return None
-    law, at = found.law, found.place
-    lines = [told.text for told in (found.advice, found.split) if told is not None]
-    where = f"At {at.real:,.0f} real and {at.synthetic:,.0f} synthetic images"
-    next_one, low, high = (float(v[found.own]) for v in (found.rates.marginal.median, *found.rates.marginal.bounds))
-    if math.isfinite(next_one) and next_one > 0:
-        lines.append(
-            f"{where} rendering more is the better buy while an image rendered costs less than"
-            f" {rate_in_words(next_one)} of one labelled (90% interval {rate_in_words(low)} to {rate_in_words(high)})."
-        )
-    else:
-        unbounded = math.isinf(low) and math.isinf(high)
-        interval = "" if unbounded else f" (90% interval {rate_in_words(low)} to {rate_in_words(high)} labels)"
-        lines.append(f"{where} it cannot be told what another image rendered is worth{interval}.")
-    parts = found.advice or advise(law, Prices(1.0, 1.0), at.real, at.synthetic, at.group)
+    at, lines = found.place, list(found.spending)
+    parts = found.advice or advise(found.law, Prices(1.0, 1.0), at.real, at.synthetic, at.group)
     lines.append(_bought("More renders of this kind, however many,", parts.left))
     lines.append(_bought("Photographs in the place of those, as a perfect renderer would make them,", parts.floor))
     return Section("spend", "What to spend on next", (Bullets(tuple(lines)),))

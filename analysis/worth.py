@@ -4,6 +4,8 @@ exchange rates, the labels saved, and what to buy next under the user's prices."
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from analysis.exchange import Band, ExchangeRate, Place, Saving, exchange_rate, place_of, savings
 from analysis.laws import Law, law_of
 from analysis.prices import Advice, Prices, Split, advise, best_split
@@ -11,6 +13,7 @@ from analysis.ranking import rank
 from analysis.runs import Table
 from analysis.wording import percent
 
+MOST_COUNTS = 10  # real counts in a table
 HEADER = ("real labels (share)", "as good as", "90% interval", "labels saved", "worth of each", "worth of the next")
 
 
@@ -38,14 +41,36 @@ class Worth:
         found = [self.law.sentence(self.metric), f"{self.place.group}: {self.headline.sentence(self.place.total)}."]
         if not (self.law.synthetic == 0).any():
             found.append("No recipe trained on real images alone: what they would reach is the law's word.")
-        found += [] if self.advice is None else [self.advice.text]
-        found += [] if self.split is None else [self.split.text]
-        return tuple(found)
+        if not self.law.replicated:
+            found.append("Every cell has one seed alone: how much of its error is chance is the law's guess.")
+        return (*found, *self.spending)
 
     @property
-    def own(self) -> int:
-        """Which of the real counts is that of `place`."""
-        return self.place.reals.index(self.place.real)
+    def spending(self) -> tuple[str, ...]:
+        """What to spend on next, a sentence each: by the prices, and at which price it turns."""
+        found = [told.text for told in (self.advice, self.split) if told is not None]
+        if not found:
+            found.append("What to buy next takes your prices: give --real-label and --synthetic-image.")
+        at = self.place.reals.index(self.place.real)
+        rate, low, high = (float(part[at]) for part in (self.rates.marginal.median, *self.rates.marginal.bounds))
+        where = f"At {self.place.real:,.0f} real and {self.place.synthetic:,.0f} synthetic images"
+        interval = f"{self.rates.coverage:.0%} interval {rate_in_words(low)} to {rate_in_words(high)}"
+        if low > 0 and math.isfinite(rate):
+            found.append(
+                f"{where} rendering more is the better buy while an image rendered costs less than"
+                f" {rate_in_words(rate)} of one labelled ({interval})."
+            )
+        elif high < 0:
+            found.append(
+                f"{where} another image rendered does harm: it is worth {rate_in_words(rate)} of one labelled."
+            )
+        else:
+            unbounded = math.isinf(low) or math.isinf(high)
+            found.append(
+                f"{where} it cannot be told whether another image rendered is worth anything"
+                + ("." if unbounded else f" ({interval} labels).")
+            )
+        return tuple(found)
 
     @property
     def headline(self) -> Saving:
@@ -87,7 +112,8 @@ def worth(
 
 
 def rows(found: Worth) -> list[tuple[str, ...]]:
-    """At each real count, under `HEADER`: what the synthetic images are worth, in words."""
+    """At each real count, or at some of them, under `HEADER`: what the synthetic images are worth, in words."""
+    kept = np.unique(np.linspace(0, len(found.savings) - 1, MOST_COUNTS).round().astype(int)).tolist()
     return [
         (
             f"{saving.real:,.0f} ({percent(saving.real / found.place.total)})",
@@ -97,7 +123,8 @@ def rows(found: Worth) -> list[tuple[str, ...]]:
             _with_interval(found.rates.average, i),
             _with_interval(found.rates.marginal, i),
         )
-        for i, saving in enumerate(found.savings)
+        for i in kept
+        for saving in (found.savings[i],)
     ]
 
 

@@ -76,6 +76,8 @@ def test_beyond_what_was_measured_is_said() -> None:
     assert saving(law, 16000, 16000).beyond
     assert saving(law, 1000, 64000).beyond
     assert exchange_rate(law, [1000, 16000], 16000).beyond.tolist() == [False, True]
+    n, s = (axis.ravel() for axis in np.meshgrid(REAL, SYNTHETIC[1:], indexing="ij"))
+    assert saving(fit(n, s, error(n, s)), 1000, 4000).beyond, "real images alone were never measured"
 
 
 def test_synthetic_images_that_do_harm_have_a_negative_rate() -> None:
@@ -89,36 +91,19 @@ def test_synthetic_images_that_do_harm_have_a_negative_rate() -> None:
 def test_on_a_flat_curve_no_rate_is_known() -> None:
     n, s = (axis.ravel() for axis in np.meshgrid(REAL, SYNTHETIC, indexing="ij"))
     rng = np.random.Generator(np.random.Philox(key=3))
-    rate = exchange_rate(fit(n, s, 0.3 * np.exp(0.01 * rng.normal(size=len(n)))), 1000, 4000)
+    law = fit(n, s, 0.3 * np.exp(0.01 * rng.normal(size=len(n))))
+    rate = exchange_rate(law, 1000, 4000)
     assert rate.average.low[0] < 0 < rate.average.high[0]
     assert rate.average.high[0] - rate.average.low[0] > 1
+    found = saving(law, 1000, 4000)
+    assert not found.told
+    assert found.sentence(16000) == (
+        "what 6.25% real + 4,000 synthetic is worth in real images cannot be told: the error hardly depends on their"
+        " number"
+    )
 
 
 def test_a_law_without_real_images_has_no_rate() -> None:
     s = np.geomspace(100, 10000, 8)
     with pytest.raises(ValueError, match="needs cells with real images"):
         saving(fit(0 * s, s, error(0 * s, s)), 100, 100)
-
-
-def rates_inside(count: int) -> float:
-    """How many of the true average rates lie in their 90% bands, over simulations with 2% noise, each with a
-    worth of its own."""
-    inside = []
-    for seed in range(count):
-        k = float(np.random.Generator(np.random.Philox(key=[seed, 1])).uniform(1, 8))
-        s = np.array([2000.0, 8000])
-        rate = exchange_rate(simulated(seed, 0.02, k), 2000, s)
-        truth = k * s ** (GAMMA - 1)
-        inside.append(np.mean((rate.average.low <= truth) & (truth <= rate.average.high)))
-    return float(np.mean(inside))
-
-
-def test_rates_lie_within_their_bands() -> None:
-    """Of twenty simulations at 90%, whose two rates go together: 15 or more, of a binomial's 99.8%."""
-    assert rates_inside(20) >= 0.75
-
-
-@pytest.mark.slow
-def test_over_two_hundred_simulations_rates_lie_within_their_bands_as_often_as_is_said() -> None:
-    """A binomial of 200 at 90% lies within 84% and 95% with probability 0.99."""
-    assert 0.84 <= rates_inside(200) <= 0.97

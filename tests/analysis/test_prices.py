@@ -104,23 +104,3 @@ def test_the_best_split_of_a_law_without_noise_is_found() -> None:
     assert found.error == pytest.approx(worth(np.array([found.real]), np.array([found.synthetic]))[0], rel=0.02)
     assert not found.beyond
     assert best_split(simulated(worth(N, S), noise=0.0), PRICES, 40 * BUDGET).beyond
-
-
-def optima_inside(count: int) -> float:
-    """How many of the true best splits lie in their 90% intervals, over simulations with 1% noise."""
-    inside = []
-    for seed in range(count):
-        k = float(np.random.Generator(np.random.Philox(key=[seed, 2])).uniform(2, 5))
-        found = best_split(simulated(worth(N, S, k), seed), PRICES, BUDGET)
-        inside.append(found.low - 0.0025 <= optimum(k) <= found.high + 0.0025)
-    return float(np.mean(inside))
-
-
-def test_best_splits_lie_within_their_intervals() -> None:
-    assert optima_inside(20) >= 0.75
-
-
-@pytest.mark.slow
-def test_over_two_hundred_simulations_best_splits_lie_within_their_intervals_as_often_as_is_said() -> None:
-    """A binomial of 200 at 90% lies within 84% and 95% with probability 0.99."""
-    assert 0.84 <= optima_inside(200) <= 0.97
