@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-FORMAT = 1
+FORMAT = 2
+CHECKSUMS = "checksums"  # what Arrow files hold beside the columns: each value's (datasets/checksum.py)
 DTYPES = frozenset(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)) | {
     f"float{bits}" for bits in (16, 32, 64)
 }

@@ -4,7 +4,9 @@ A training loop that decodes JPEGs spends its processor on JPEGs. A pack is deco
 arrays in Arrow IPC *files* that are mapped into memory, so that reading a sample is pointer arithmetic and every
 process of a node shares one page cache. The files can also be opened by anything that reads Arrow. Beside them
 `manifest.json` holds the columns, the class names, where the data came from, and a digest of the content, which is
-what keys of training stages and evaluations refer to.
+what keys of training stages and evaluations refer to. A file that changes under a search ends it before a number
+comes of that: each value is compared with its checksum when a process first reads it, and again after its file was
+touched.
 
 A pack is whole or not there, and never changes: writer.py writes one and renames it into place. In a folder that this
 machine mounts (NFS too) it is mapped where it is; named by a URI, it is mapped from the node's cache (cache.py).
@@ -22,7 +24,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from datasets.manifest import Column, Manifest, PackError, replaced, wrong_size
+from datasets.checksum import checksum
+from datasets.manifest import CHECKSUMS, Column, Manifest, PackError, replaced, wrong_size
+from datasets.mapped import Checksums, Mapped
 from datasets.uri import is_uri, redacted
 
 Value = np.ndarray | str
@@ -48,7 +52,7 @@ class Pack:
         self.digest: str = manifest.digest
         self.columns: tuple[str, ...] = tuple(column.name for column in manifest.columns)
         self._ends = list(accumulate(file.rows for file in manifest.files))
-        self._readers: dict[int, tuple[pa.RecordBatchFileReader, int]] = {}
+        self._files: dict[int, Mapped] = {}
         self._batches: dict[tuple[int, int], dict[str, Any]] = {}
 
     @classmethod
@@ -105,72 +109,92 @@ class Pack:
     def sample(self, i: int, columns: Sequence[str] | None = None) -> dict[str, Value]:
         """Row i: read-only views of the mapped file, and str for string columns; all columns, or those named.
 
-        Raises IndexError when i is out of range, KeyError when the pack has no such column.
+        Raises IndexError when i is out of range, KeyError when the pack has no such column, PackError when a value is
+        not the one that was written.
         """
         if not 0 <= i < self.manifest.count:
             raise IndexError(f"{self.path}: `0 <= i < {self.manifest.count}` must hold, but got i={i}")
         file = bisect.bisect_right(self._ends, i)
         row = i - (self._ends[file - 1] if file else 0)
-        reader_and_rows = self._readers.get(file)
-        rows_per_batch = reader_and_rows[1] if reader_and_rows else self._map(file)
-        batch = self._batches.get((file, row // rows_per_batch))
-        if batch is None:
-            batch = self._load(file, row // rows_per_batch)
-        j = row % rows_per_batch
+        mapped = self._files.get(file) or self._map(file)
+        if mapped.touched():
+            self._distrust(file)
+        k, j = divmod(row, mapped.rows)
+        batch = self._batches.get((file, k)) or self._load(file, k)
         sample: dict[str, Value] = {}
         for name in self.columns if columns is None else columns:
-            if name not in batch:
+            if name not in self.columns:
                 raise KeyError(f"{self.path}: no column {name!r}; this pack has {', '.join(self.columns)}")
-            values = batch[name]
-            sample[name] = values[j] if isinstance(values, np.ndarray) else values[j].as_py()
+            sample[name] = self._value(batch, name, j, file, i)
         return sample
 
     def verify(self) -> None:
-        """Recomputes the digest from the bytes. Raises PackError when it differs, or when a file cannot be read."""
+        """Recomputes the digest and the checksums from the bytes. Raises PackError when one differs, or when a file
+        cannot be read."""
         digest = Digest(self.manifest.columns, self.manifest.classes)
+        first = 0  # of the batch
         for number, file in enumerate(self.manifest.files):
-            rows_per_batch = self._map(number)
-            for k in range(-(-file.rows // rows_per_batch)):
+            mapped = self._map(number)
+            for k in range(-(-file.rows // mapped.rows)):
                 try:
-                    batch = self._readers[number][0].get_batch(k)
+                    batch = mapped.reader.get_batch(k)
                     batch.validate(full=True)
-                    arrays = {column.name: _values(batch, column) for column in self.manifest.columns}
+                    arrays = self._arrays(batch)
                 except (pa.ArrowException, OSError, ValueError) as error:
                     raise self._damaged(number, error) from None
+                for j in range(batch.num_rows):
+                    for name in self.columns:
+                        self._value(arrays, name, j, number, first + j)
                 digest.update(arrays)
+                first += batch.num_rows
         if digest.hexdigest(self.manifest.count) != self.digest:
             raise PackError(
                 f"{self.path}: the content's digest must be {self.digest[:12]}, but is "
                 f"{digest.hexdigest(self.manifest.count)[:12]}; the pack is damaged, {self.remedy}"
             )
 
-    def _map(self, number: int) -> int:
-        """Maps a file and returns the rows of its batches (all but the last have the same number)."""
-        if number not in self._readers:
+    def _map(self, number: int) -> Mapped:
+        if number not in self._files:
             try:
-                reader = pa.ipc.open_file(pa.memory_map(os.path.join(self.folder, self.manifest.files[number].name)))
-                wanted = schema(self.manifest.columns)
-                if not reader.schema.equals(wanted):
-                    raise ValueError("the schema is not the manifest's")
-                rows = reader.get_batch(0).num_rows
-                batches = -(-self.manifest.files[number].rows // rows) if rows else 0
-                if batches != reader.num_record_batches:
-                    raise ValueError(f"must have {batches} record batches, but has {reader.num_record_batches}")
+                self._files[number] = Mapped.open(
+                    self.folder, self.manifest.files[number], schema(self.manifest.columns)
+                )
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise self._damaged(number, error) from None
-            self._readers[number] = (reader, rows)
-        return self._readers[number][1]
+        return self._files[number]
 
     def _load(self, number: int, k: int) -> dict[str, Any]:
         try:
-            batch = self._readers[number][0].get_batch(k)
-            arrays = {column.name: _values(batch, column) for column in self.manifest.columns}
+            batch = self._files[number].reader.get_batch(k)
+            arrays = self._arrays(batch)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise self._damaged(number, error) from None
         self._batches[number, k] = arrays
         return arrays
 
-    def _damaged(self, number: int, error: Exception) -> PackError:
+    def _distrust(self, file: int) -> None:
+        """All values of a file are compared again when they are read."""
+        for (number, _), batch in self._batches.items():
+            if number == file:
+                batch[CHECKSUMS].seen[:] = False
+
+    def _value(self, batch: dict[str, Any], name: str, j: int, file: int, i: int) -> Value:
+        """A column of row j of a batch, which is sample i, as it was written."""
+        values, sums, column = batch[name], batch[CHECKSUMS], self.columns.index(name)
+        value: Value = values[j] if isinstance(values, np.ndarray) else values[j].as_py()
+        if not sums.seen[j, column]:
+            if checksum(value) != sums.wanted[j, column]:
+                raise self._damaged(file, f"{name} of sample {i} is not what was written")
+            sums.seen[j, column] = True
+        return value
+
+    def _arrays(self, batch: pa.RecordBatch) -> dict[str, Any]:
+        """The columns of a record batch, and its checksums."""
+        wanted = batch.column(CHECKSUMS).flatten().to_numpy().reshape(-1, len(self.columns))
+        sums = Checksums(wanted, np.zeros(wanted.shape, np.bool_))
+        return {column.name: _values(batch, column) for column in self.manifest.columns} | {CHECKSUMS: sums}
+
+    def _damaged(self, number: int, error: Exception | str) -> PackError:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         name = self.manifest.files[number].name
         return PackError(f"{self.path}/{name}: the file is damaged ({reason}); {self.remedy}")
@@ -207,7 +231,9 @@ class Digest:
 
 
 def schema(columns: tuple[Column, ...]) -> pa.Schema:
-    return pa.schema([pa.field(column.name, column.arrow, nullable=False) for column in columns])
+    fields = [pa.field(column.name, column.arrow, nullable=False) for column in columns]
+    checksums = pa.list_(pa.field("item", pa.uint32(), nullable=False), len(columns))
+    return pa.schema([*fields, pa.field(CHECKSUMS, checksums, nullable=False)])
 
 
 def _values(batch: pa.RecordBatch, column: Column) -> Any:

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from datasets.manifest import Column
+from datasets.manifest import FORMAT, Column
 from datasets.pack import Pack, Value
 from datasets.processes import spread
 from datasets.whole import whole_folder
@@ -67,7 +67,7 @@ class Part:
     @property
     def path(self) -> Path:
         """Its place, which says all that it hangs on."""
-        facts = [json.dumps(self.samples.source, sort_keys=True), str(self.columns)]
+        facts = [str(FORMAT), json.dumps(self.samples.source, sort_keys=True), str(self.columns)]
         for name in self.names:
             for path in self.samples.files(name):
                 found = path.stat() if path.is_file() else None

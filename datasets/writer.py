@@ -10,7 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from datasets.manifest import FORMAT, Column, File, Manifest, PackError
+from datasets.checksum import checksum
+from datasets.manifest import CHECKSUMS, FORMAT, Column, File, Manifest, PackError
 from datasets.pack import Digest, Pack, Value, schema
 from datasets.whole import whole_folder
 
@@ -88,6 +89,8 @@ def _columns(sample: Mapping[str, Value], index: int, expected: tuple[Column, ..
     names = [column.name for column in expected] or list(sample)
     if not names or set(names) != set(sample):
         raise PackError(f"sample {index}: columns must be {sorted(names) or 'not empty'}, but got {sorted(sample)}")
+    if CHECKSUMS in names:
+        raise PackError(f"sample {index}: a column must not be named {CHECKSUMS!r}, which packs keep for themselves")
     columns = []
     for number, name in enumerate(names):
         try:
@@ -142,6 +145,8 @@ class _Writer:
         rows = {name: buffer[: self.filled] for name, buffer in self.buffers.items()}
         self.digest.update(rows)
         arrays = [_arrow(rows[column.name], column) for column in self.columns]
+        sums = [checksum(values[j]) for j in range(self.filled) for values in rows.values()]
+        arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(sums, pa.uint32()), len(self.columns)))
         self.writer.write_batch(pa.record_batch(arrays, schema=schema(self.columns)))
         path, before = self.files[-1]
         self.files[-1] = (path, before + self.filled)

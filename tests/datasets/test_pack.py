@@ -6,6 +6,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,8 @@ def test_columns_can_be_chosen_and_unknown_ones_are_named(tmp_path):
     assert set(pack.sample(0, ["x"])) == {"x"}
     with pytest.raises(KeyError, match=r"no column 'alpha'; this pack has x, id"):
         pack.sample(0, ["alpha"])
+    with pytest.raises(KeyError, match="no column 'checksums'"):
+        pack.sample(0, ["checksums"])
     for i in (-1, 2):
         with pytest.raises(IndexError, match="0 <= i < 2"):
             pack.sample(i)
@@ -140,9 +143,47 @@ def test_a_flipped_bit_of_the_content_is_found(tmp_path):
     at = bytes(data).index(rows(50)[25]["x"].tobytes())
     data[at + 7] ^= 4
     path.write_bytes(data)
-    with pytest.raises(PackError, match="content's digest must be") as error:
+    with pytest.raises(PackError, match=r"the file is damaged \(x of sample 25 is not what was written\)") as error:
         Pack.open(tmp_path / "p").verify()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_what_changes_under_an_open_pack_is_found_when_it_is_read(tmp_path, settled):
+    """As when somebody writes into a file that a search has mapped, and has read before."""
+    pages = np.random.Generator(np.random.Philox(2)).integers(0, 256, (6, 3, 4099), dtype=np.uint8)
+    pack = write_pack(tmp_path / "p", ({"x": page, "id": f"n{i}"} for i, page in enumerate(pages)), source={})
+    file = tmp_path / "p" / pack.manifest.files[0].name
+    if settled:
+        time.sleep(2.1)
+    for i in range(6):
+        pack.sample(i)
+    start = file.read_bytes().index(pages[3].tobytes())
+    for at, count in ((0, 1), (4095, 2), (4096, 4096), (3 * 4099 - 1, 1)):  # of a page, of two, and of the rest
+        with file.open("r+b") as stream:
+            stream.seek(start + at)
+            stream.write(bytes(byte ^ 128 for byte in pages[3].tobytes()[at : at + count]))
+        with pytest.raises(PackError, match=r"x of sample 3 is not what was written") as error:
+            pack.sample(3)
+        assert str(file) in str(error.value)
+        assert pack.sample(3, ["id"]) == {"id": "n3"}  # what is read is what is compared
+        with file.open("r+b") as stream:
+            stream.seek(start)
+            stream.write(pages[3].tobytes())
+        np.testing.assert_array_equal(pack.sample(3)["x"], pages[3])
+
+
+def test_the_digest_finds_what_checksums_do_not(tmp_path):
+    """Words of a page that change places have the sum that they had."""
+    words = np.arange(1024, dtype=np.uint64)
+    pack = write_pack(tmp_path / "p", [{"x": words}], source={})
+    file = tmp_path / "p" / pack.manifest.files[0].name
+    data = file.read_bytes()
+    at = data.index(words.tobytes())
+    words[[3, 4]] = words[[4, 3]]
+    file.write_bytes(data[:at] + words.tobytes() + data[at + words.nbytes :])
+    with pytest.raises(PackError, match="content's digest must be"):
+        Pack.open(tmp_path / "p").verify()
 
 
 def test_no_flipped_byte_anywhere_changes_what_is_read_unnoticed(tmp_path):
@@ -182,7 +223,7 @@ def test_open_refuses_what_is_not_whole(tmp_path):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", 2),
+        ("format", 1),
         ("count", 6),
         ("digest", "abc"),
         ("files", [{"name": "../x.arrow", "rows": 5, "bytes": 9}]),
@@ -218,6 +259,12 @@ def test_open_refuses_a_wrong_manifest_in_one_line(tmp_path, field, value):
 def test_unequal_samples_are_named_and_nothing_is_left(tmp_path, second, message):
     with pytest.raises(PackError, match=message):
         write_pack(tmp_path / "p", [rows(1)[0], second], source={})
+    assert leftovers(tmp_path) == []
+
+
+def test_the_name_of_the_checksums_is_taken(tmp_path):
+    with pytest.raises(PackError, match="sample 0: a column must not be named 'checksums'"):
+        write_pack(tmp_path / "p", [rows(1)[0] | {"checksums": "1"}], source={})
     assert leftovers(tmp_path) == []
 
 
