@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 ASK_AT_FIRST_S = 0.05  # after a report, while a verdict is on its way; then twice as long each time, up to
 ASK_EVERY_S = 0.5  # how often a slot tells where it is and asks whether to go on
 TAKE_WAIT_S = 2.0  # how long one question for work waits
+PATIENCE_S = (2.0, 5.0, 10.0, 20.0, 30.0)  # after each failure of the store in a row: an outage of a minute is none
 PEER_LOSS_S = 6.0  # Train notices a killed worker and ends its peers well within this
 
 
@@ -60,6 +61,7 @@ class Desk:
         self._incarnation = ranks.broadcast(f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}")
         self._pace = Pace()
         self._left = threading.Event()
+        self._outages = 0  # in a row
         if ranks.first:
             threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
@@ -122,6 +124,7 @@ class Desk:
     def report(self, job: Job, outcome: Outcome) -> None:
         if self.ranks.first:
             ray.get(self._say("report", job.id, outcome, self.trainer.steps_trained))
+        self._outages = 0
         self._pace.hurry()
 
     def lost(self, error: Exception) -> None:
@@ -133,9 +136,10 @@ class Desk:
         """Says what ended a job to the dispatcher, and to the slot what to do.
 
         A verdict, or another search that trains the stage: go on with the next job. An error of the place and not of
-        the recipe (store or packs cannot be read or written): the job stays unfinished and the slot ends. A poisoned
-        process: restart, and the job is queued again. Anything else fails the job; with several workers the slot
-        restarts, since the others wait for this one.
+        the recipe (store or packs cannot be read or written): the job stays unfinished and the slot ends, but with one
+        worker it tries again a few times first, where it is not the packs. A poisoned process: restart, and the job is
+        queued again. Anything else fails the job; with several workers the slot restarts, since the others wait for
+        this one.
         """
         import torch
 
@@ -157,6 +161,11 @@ class Desk:
         if isinstance(error, (OSError, PackError)):
             if self.ranks.first:
                 ray.get(self._say("released", job.id, self.trainer.steps_trained))
+            if alone and isinstance(error, OSError) and self._outages < len(PATIENCE_S):
+                log.warning("slot %d tries again: %s", self._slot, error)
+                time.sleep(PATIENCE_S[self._outages])
+                self._outages += 1
+                return "go on"
             self.lost(error)
             return "end" if alone else "restart"
         if isinstance(error, torch.AcceleratorError):

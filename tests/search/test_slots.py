@@ -165,6 +165,38 @@ def test_a_pool_grows_with_the_cluster_and_waits_for_nobody_who_is_absent(
         gate.set()
 
 
+def test_a_slot_outlives_an_outage_of_the_store_but_not_one_without_end(
+    dispatcher: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setattr("search.desk.PATIENCE_S", (0.01, 0.02))
+    desk = Desk(dispatcher, 0, Ranks())
+    desk.trainer = SimpleNamespace(steps_trained=0, forget=lambda: None)
+    ray.get(dispatcher.submit.remote(Ticket(0, 0, 0, tuple(RECIPES["real"].params().items()))))
+
+    def fails(error: Exception) -> str:
+        job = desk.take()
+        assert isinstance(job, Job)  # the same again
+        return desk.ended_by(job, error)
+
+    assert [fails(OSError("out of reach")) for _ in range(2)] == ["go on", "go on"]
+    job = desk.take()
+    assert isinstance(job, Job)
+    desk.report(job, Measured(3, {}, 0, 3, final=False))  # the store was there again
+    assert desk.ended_by(job, OSError("out of reach")) == "go on"
+    assert [fails(OSError("out of reach")) for _ in range(2)] == ["go on", "end"]
+    assert ray.get(dispatcher.snapshot.remote())["errors"] == {0: "OSError: out of reach"}
+
+    other = Desk(dispatcher, 1, Ranks())
+    other.trainer = desk.trainer
+    job = other.take()
+    assert isinstance(job, Job)
+    assert other.ended_by(job, PackError("p: the file is damaged")) == "end"
+    for one in (desk, other):
+        one.leave()
+
+
 @pytest.mark.parametrize(("deaths", "errors"), [(CONTROLLERS - 1, 0), (CONTROLLERS, 1)])
 def test_a_slot_whose_controller_is_killed_is_started_again_but_not_without_end(
     dispatcher: Any, monkeypatch: pytest.MonkeyPatch, deaths: int, errors: int
