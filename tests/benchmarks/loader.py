@@ -125,7 +125,7 @@ def of_pack(pack: "Pack", workers: int, augment: Augment) -> Iterator[Any]:
     rows = DomainRows(Domain.SYNTHETIC, source.digest, np.arange(len(source)))
     mix = Mix(BATCH, 0, [rows])
     loader = Loader({Domain.SYNTHETIC: source}, mix, augment, ("image", "segmentation"))
-    return loader.batches(0, 10**6, LoaderProcesses(workers))
+    return loader.batches(0, 10**6, LoaderProcesses(workers) if workers else None)
 
 
 def of_row(augment: Augment, row: dict[str, Any]) -> Arrays:
