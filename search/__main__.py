@@ -112,7 +112,12 @@ def explain(
 @app.command()
 def export(
     name: Annotated[str, typer.Argument(help="The search's name.")],
-    out: Annotated[Path, typer.Option(help="The folder to write: recipe.yaml, weights.pt, model.json, README.md.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder to write: recipe.yaml, weights.pt, model.json, README.md; else RESULTS/NAME/exported."
+        ),
+    ] = None,
     trial: Annotated[int | None, typer.Option(help="A trial's number; else the recommended recipe.")] = None,
     recipe: Annotated[str | None, typer.Option(metavar="KEY", help="A recipe's key, or its beginning.")] = None,
     seed: Annotated[int | None, typer.Option(help="Which replicate; else the best of them on val.")] = None,
@@ -124,8 +129,9 @@ def export(
     from search.export import export as export_recipe
 
     with _one_line():
+        folder = out or results / name / "exported"
         export_recipe(
-            name, results, out, console, trial=trial, recipe=recipe, seed=seed, weights=weights, tracking=tracking
+            name, results, folder, console, trial=trial, recipe=recipe, seed=seed, weights=weights, tracking=tracking
         )
 
 

@@ -69,10 +69,10 @@ def test_every_finished_trial_exports_the_weights_that_were_measured(
     assert len(methods) > 1, "the search finished with one method: the test shows nothing of the others"
 
 
-def test_the_recommended_recipe_is_the_default(finished: tuple[Path, Result], tmp_path: Path) -> None:
+def test_the_recommended_recipe_is_the_default_beside_the_searchs_own_files(finished: tuple[Path, Result]) -> None:
     folder, result = finished
-    out = tmp_path / "model"
-    call("export", "toy", "--out", out, "--results", folder / "results")
+    out = folder / "results" / "toy" / "exported"
+    call("export", "toy", "--results", folder / "results")
     assert result.conclusion is not None
     winner = result.conclusion.decision.winner
     assert winner is not None
