@@ -26,9 +26,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from datasets.manifest import Manifest, PackError, replaced
+from datasets.ordinary import read_bytes
 from datasets.pack import Pack
 from datasets.progress import byte_bar
 from datasets.remote import RemotePack
+from datasets.settings import line
 from datasets.uri import reason, redacted
 from datasets.whole import whole_folder
 
@@ -94,8 +96,8 @@ def entries() -> list[Entry]:
     found = []
     for folder in _folders(cache_folder()):
         try:
-            manifest = Manifest.parse((folder / "manifest.json").read_bytes(), str(folder))
-            uri = (folder / "uri").read_text(encoding="utf-8").strip()
+            manifest = Manifest.parse(read_bytes(folder / "manifest.json"), str(folder))
+            uri = line((folder / "uri").read_text(encoding="utf-8", errors="replace").strip())
             used, held = folder.stat().st_mtime, not _free(folder)
         except FileNotFoundError:
             continue  # removed meanwhile

@@ -10,6 +10,8 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from datasets.settings import line
+
 FORMAT = 2
 CHECKSUMS = "checksums"  # what Arrow files hold beside the columns: each value's (datasets/checksum.py)
 DTYPES = frozenset(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)) | {
@@ -89,7 +91,7 @@ class Manifest(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "file"
-            raise PackError(f"{path}/manifest.json: {where}: {first['msg']}; write the pack again") from None
+            raise PackError(f"{path}/manifest.json: {line(where)}: {first['msg']}; write the pack again") from None
         if manifest.format != FORMAT:
             raise PackError(f"{path}: pack format must be {FORMAT}, but got {manifest.format}; write the pack again")
         if sum(file.rows for file in manifest.files) != manifest.count:

@@ -27,6 +27,7 @@ import pyarrow as pa
 from datasets.checksum import checksum
 from datasets.manifest import CHECKSUMS, Column, Manifest, PackError, replaced, wrong_size
 from datasets.mapped import Checksums, Mapped
+from datasets.ordinary import read_bytes
 from datasets.uri import is_uri, redacted
 
 Value = np.ndarray | str
@@ -79,9 +80,11 @@ class Pack:
         """Opens the files in `folder` as the pack at `place`. Raises PackError as `open` does."""
         folder, path = os.fspath(folder), redacted(place)
         try:
-            text = Path(folder, "manifest.json").read_bytes()
+            text = read_bytes(Path(folder, "manifest.json"))
         except (FileNotFoundError, NotADirectoryError):
             raise PackError(f"{path}: no pack here (no manifest.json); write one with `python -m datasets`") from None
+        except OSError as error:
+            raise PackError(f"{path}/manifest.json: must be readable, but: {error}") from None
         manifest = Manifest.parse(text, path)
         for file in manifest.files:
             try:
@@ -240,6 +243,7 @@ def _values(batch: pa.RecordBatch, column: Column) -> Any:
     """A column of a record batch: a read-only array [rows, *shape] on the mapped bytes, or Arrow strings."""
     values = batch.column(column.name)
     if column.dtype == "string":
+        values.validate(full=True)  # its offsets are what is read next, wherever they lead
         return values
     array = np.frombuffer(values.storage.values.buffers()[1], np.dtype(column.dtype).newbyteorder("<"))
     array = array[: batch.num_rows * int(np.prod(column.shape))].reshape(batch.num_rows, *column.shape)

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from datasets.ordinary import ordinary
 from datasets.srgb import linear_from_srgb
 
 SUFFIXES = (".exr", ".hdr", ".jpeg", ".jpg", ".png")
+PICTURES = ("JPEG", "PNG")
 WIDEST = 16384  # pixels: 1.6 GB of light
 BRIGHTEST = np.float32(65504)  # that half precision holds: what an infinite value, as an .exr's sun may be, becomes
 INSTALL = "pip install -c constraints.txt OpenEXR"
@@ -38,7 +40,7 @@ def check_header(path: Path) -> None:
     readable, not twice as wide as high, or wider than WIDEST."""
     reader = {".hdr": _radiance_header, ".exr": _exr_header}.get(path.suffix.lower(), _picture_header)
     try:
-        wide, high = reader(path)
+        wide, high = reader(ordinary(path))
     except (OSError, ValueError, RuntimeError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from None
     if wide > WIDEST:
@@ -87,7 +89,7 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
 def _picture_header(path: Path) -> tuple[int, int]:
     with warnings.catch_warnings():  # of a size that WIDEST allows
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
+        with Image.open(path, formats=PICTURES) as image:
             return image.size
 
 
@@ -116,7 +118,7 @@ def _picture(path: Path) -> NDArray[Any]:
     if path.suffix.lower() != ".hdr":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path, formats=PICTURES) as image:
                 if image.format != "PNG":  # of which OpenCV knows 16 bits; of a JPEG that breaks off it makes up a part
                     return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     stored = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_COLOR)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from pyarrow import fs
 
 from datasets.manifest import File, Manifest, PackError, wrong_size
+from datasets.ordinary import TEXT_BYTES
 from datasets.uri import reason, redacted
 
 CHUNK_BYTES = 8 << 20
@@ -40,7 +41,7 @@ class RemotePack:
         """The manifest, as it is there and parsed."""
         try:
             with self.filesystem.open_input_stream(f"{self.root}/manifest.json") as stream:
-                text = stream.read()
+                text = stream.read(TEXT_BYTES)
         except FileNotFoundError:
             self._check_bucket()
             raise PackError(f"{self.path}: no pack here (no manifest.json); check the path, or write one") from None

@@ -12,15 +12,47 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from datasets.ordinary import read_text
+
+FILE_BYTES = 4 << 20
+NODES = 1_000_000  # that the anchors of a file may stand for
+LONGEST = 600  # characters of what a message says of a field
+KNOWN = 40  # names that a message lists
+
+
+def _wrong(problem: str, node: yaml.Node) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
 
 class _Loader(yaml.SafeLoader):
     """YAML in which `off`, `on`, `yes` and `no` are words (a neckline is `off`) and no key is given twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def get_single_node(self) -> Any:
+        """The tree of the file, without anchors that lead to themselves or multiply to more than NODES values."""
+        root = super().get_single_node()
+        sizes: dict[yaml.Node, int] = {}
+
+        def size(node: yaml.Node) -> int:
+            if node not in sizes:
+                sizes[node] = NODES + 1  # of one that is met again within itself
+                inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+                parts = (part for item in inner for part in (item if isinstance(item, tuple) else (item,)))
+                sizes[node] = 1 + sum(map(size, parts))
+            if sizes[node] > NODES:
+                raise _wrong(f"anchors must stand for at most {NODES:,} values", node)
+            return sizes[node]
+
+        if root is not None:
+            size(root)
+        return root
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+        if not isinstance(node, yaml.MappingNode):  # tagged as one
+            raise _wrong("must be a mapping", node)
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key.value!r} is given twice", key.start_mark)
+                raise _wrong(f"key {key.value!r} is given twice", key)
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
@@ -37,9 +69,11 @@ def read_mapping(path: Path, what: str, keys: str) -> dict[str, Any]:
     Raises ValueError, one line without the file's name, for a file that is absent, no text, no YAML or no mapping.
     """
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        raw = yaml.load(read_text(path, FILE_BYTES), _Loader)
     except FileNotFoundError:
         raise ValueError(f"{what} must exist, but there is none") from None
+    except RecursionError:
+        raise ValueError(f"{what} must be YAML of a few levels, but is too deep") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{what} must be readable text, but: {error}") from None
     except yaml.YAMLError as error:
@@ -47,6 +81,8 @@ def read_mapping(path: Path, what: str, keys: str) -> dict[str, Any]:
         where = f" in line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ValueError(f"{what} must be YAML, but{where}: {problem}") from None
+    except (ValueError, LookupError, AttributeError, TypeError) as error:  # of a value that is not as its tag says
+        raise ValueError(f"{what} must be YAML, but one value cannot be read ({error})") from None
     if not isinstance(raw, dict):
         shown = "nothing" if raw is None else type(raw).__name__
         raise ValueError(f"{what} must be a mapping ({keys}), but got {shown}")
@@ -116,8 +152,15 @@ def unknown(what: str, name: object, known: Iterable[str]) -> str:
     """`unknown name 'clera'; did you mean 'clear'?`"""
     known = list(known)
     close = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}"
-    return f"unknown {what} {name!r}; {hint}"
+    more = f" and {len(known) - KNOWN} more" if len(known) > KNOWN else ""
+    hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known[:KNOWN])}{more}"
+    return f"unknown {what} {line(repr(name), 60)}; {hint}"
+
+
+def line(text: str, at_most: int = LONGEST) -> str:
+    """A text of a file as one line of a message: its beginning, and escapes for what no line has."""
+    cut = text if len(text) <= at_most else f"{text[:at_most]}..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
 
 
 def explain(error: ValidationError, model: type[BaseModel], absent: str = "") -> str:
@@ -125,6 +168,10 @@ def explain(error: ValidationError, model: type[BaseModel], absent: str = "") ->
 
     `absent` follows "but it is absent": what to do about that.
     """
+    return line(_explained(error, model, absent))
+
+
+def _explained(error: ValidationError, model: type[BaseModel], absent: str) -> str:
     problems = sorted(error.errors(), key=lambda problem: problem["type"] not in ("extra_forbidden", "invalid_key"))
     problem = problems[0]
     at, fields = _place(model, problem["loc"])
@@ -134,6 +181,8 @@ def explain(error: ValidationError, model: type[BaseModel], absent: str = "") ->
     if problem["type"] in ("extra_forbidden", "invalid_key"):
         known = [".".join([*at[:-1], name]) for name in _place(model, problem["loc"][:-1])[1]]
         return f"{unknown('key', field, known)}{more}"
+    if problem["type"] == "json_invalid":
+        return f"must be JSON, but: {problem['ctx']['error']}"
     if problem["type"] == "missing":
         return f"{field} must be given, but it is absent{absent}{more}"
     if problem["type"] == "union_tag_not_found":
@@ -145,10 +194,17 @@ def explain(error: ValidationError, model: type[BaseModel], absent: str = "") ->
     if problem["type"] == "value_error":
         return f"{field + ': ' if field else ''}{problem['msg'].removeprefix('Value error, ')}{more}"
     if problem["type"] in ("model_type", "model_attributes_type"):
-        return f"{field}: must be a mapping of {', '.join(fields)}, but got {problem['input']!r}{more}"
+        return f"{field}: must be a mapping of {', '.join(fields)}, but got {_shown(problem['input'])}{more}"
     message = problem["msg"].replace("Input should be", "must be").replace("valid tuple", "list")
     message = message[0].lower() + message[1:] if message[:1].isupper() and not message[:2].isupper() else message
-    return f"{field}: {message}, but got {problem['input']!r}{more}"
+    return f"{field}: {message}, but got {_shown(problem['input'])}{more}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return line(repr(value), LONGEST // 3)
+    except (ValueError, RecursionError):  # a number of thousands of digits, lists within lists
+        return f"what cannot be shown here ({type(value).__name__})"
 
 
 def _place(model: type[BaseModel], loc: Iterable[Any]) -> tuple[list[str], list[str]]:

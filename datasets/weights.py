@@ -12,8 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_serializer, model_validator
+
+from datasets.ordinary import ordinary
+from datasets.settings import line
+from datasets.torch_file import load_torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -139,15 +142,7 @@ def _read(weights: Weights) -> Mapping[str, Any]:
             f"{weights.path}: the file must stay as it was (digest {weights.digest[:12]}) while a search runs, but was"
             " replaced"
         )
-    try:
-        # Some published files hold a numpy number beside the parameters, under the name of old or new versions.
-        scalar = np.float64(0).__reduce__()[0]
-        numbers: list[Any] = [np.dtype, np.dtypes.Float64DType, scalar, (scalar, "numpy.core.multiarray.scalar")]
-        with torch.serialization.safe_globals(numbers):
-            held = torch.load(weights.path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  (pickle, zip and torch raise many kinds)
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{weights.path}: must be a file that torch.load reads, but: {reason}") from None
+    held = load_torch(Path(weights.path), weights.path)
     for name in HOLDERS:
         if isinstance(held, dict) and isinstance(held.get(name), dict):
             held = held[name]
@@ -175,7 +170,7 @@ def _renamed(name: str, rename: Mapping[str, str]) -> str:
 @lru_cache(maxsize=8)
 def _digest_of(path: str, size: int, mtime_ns: int) -> str:
     hasher = hashlib.blake2b(digest_size=32)
-    with open(path, "rb") as file:
+    with open(ordinary(Path(path)), "rb") as file:
         while block := file.read(1 << 20):
             hasher.update(block)
     return hasher.hexdigest()
@@ -186,9 +181,9 @@ def _digest(path: Path) -> str:
         stat = path.stat()
         return _digest_of(str(path), stat.st_size, stat.st_mtime_ns)
     except OSError as error:
-        raise ValueError(f"{path}: must be a file of published weights, but: {error.strerror}") from None
+        raise ValueError(f"{path}: must be a file of published weights, but: {error.strerror or error}") from None
 
 
 def _some(names: Iterable[str]) -> str:
     names = list(names)
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return ", ".join(line(name, 60) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -10,13 +10,13 @@ from optuna.trial import TrialState
 
 from analysis import Table
 from analysis.runs import mean
+from search.study import read_study
 from search.view import BEST_SHOWN, Summary
 
 
 def of_study(search: str, path: Path, texts: Mapping[str, str]) -> tuple[Summary, str]:
     """Counts and the best recipes of an Optuna study, and what they are measured by. `texts` are recipes by key."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.load_study(study_name=search, storage=f"sqlite:///{path}")
+    study = read_study(search, path.parent)
     trials = study.get_trials(deepcopy=False)
     states = Counter(trial.state for trial in trials)
     ended = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]

@@ -9,6 +9,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from datasets.ordinary import parse_json
+
 log = logging.getLogger("titrate.tracking")
 
 Record = dict[str, Any]
@@ -51,7 +53,7 @@ class Spool:
         records = []
         for line in lines:
             try:
-                records.append(json.loads(line))
+                records.append(parse_json(line))
             except ValueError:  # a power cut; it must not hold back the lines after it
                 log.warning("%s: dropped a line that is not JSON: %.100r", self.path, line)
         return records, mark

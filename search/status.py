@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console, RenderableType
 from rich.live import Live
 
 from analysis import Table, load
+from datasets.ordinary import read_bytes
+from datasets.settings import line
 from datasets.uri import redacted
 from search.mlflow_calls import Calls, brief
 from search.mlflow_writer import LIVE
@@ -136,21 +139,23 @@ class _Absent(Exception):
 
 def _file(path: Path) -> Snapshot | None:
     try:
-        return _snapshot(path.read_text(encoding="utf-8"), str(path))
+        return _snapshot(read_bytes(path), str(path))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ValueError(f"{path} must be a snapshot of a search, but: {error}; remove it") from None
 
 
-def _snapshot(text: str, where: str) -> Snapshot:
+def _snapshot(text: str | bytes, where: str) -> Snapshot:
     try:
-        found: Any = json.loads(text)
-        missing = Snapshot.__required_keys__ - found.keys()
-    except (ValueError, AttributeError):
-        missing = Snapshot.__required_keys__
-    if missing:
-        raise ValueError(f"{where} must be a snapshot of a search, but lacks {', '.join(sorted(missing))}; remove it")
-    snapshot: Snapshot = found
-    return snapshot
+        return TypeAdapter(Snapshot).validate_json(text)
+    except ValidationError as error:
+        problems = error.errors()
+        absent = sorted(str(one["loc"][0]) for one in problems if one["type"] == "missing" and len(one["loc"]) == 1)
+        absent = absent if problems[0]["loc"] else sorted(Snapshot.__required_keys__)
+        field = line(".".join(map(str, problems[0]["loc"])), 100)
+        wrong = f"lacks {', '.join(absent)}" if absent else f"{field} is wrong: {problems[0]['msg']}"
+        raise ValueError(f"{where} must be a snapshot of a search, but {wrong}; remove it") from None
 
 
 def _tag(uri: str, search: str) -> tuple[Snapshot | None, str | None]:

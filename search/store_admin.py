@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from datasets.ordinary import parse_json
 from datasets.uri import is_uri, reason, redacted
 from search.one_line import one_line
 from search.view import duration
@@ -153,7 +154,7 @@ def _descriptions(objects: Objects, found: Census) -> dict[Entry, str]:
     def read(entry: Entry) -> str:
         raw = objects.read(f"{objects.root}/{entry.division}/{entry.key}/{DESCRIPTION}")
         try:
-            return in_words(json.loads(raw or b""))
+            return in_words(parse_json(raw or b""))
         except (ValueError, TypeError, KeyError):
             return "(no description)"
 

@@ -4,6 +4,8 @@ import copy
 import json
 import logging
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event, text
 
+from datasets.settings import line
 from search.budget import ObjectiveConfig
 from search.config import ConfigError, SearchConfig
 from trainables.recipe import DOMAINS
@@ -33,10 +36,12 @@ def open_study(config: SearchConfig, digests: dict[str, str], folder: Path, *, s
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
-    storage = open_storage(folder / "study.db")
     directions = directions_of(config.objective)
-    what: dict[str, Any] = {"storage": storage, "study_name": config.name}
-    study = optuna.create_study(**what, directions=directions, load_if_exists=True)
+    with readable(folder / "study.db"):
+        storage = open_storage(folder / "study.db")
+        what: dict[str, Any] = {"storage": storage, "study_name": config.name}
+        study = optuna.create_study(**what, directions=directions, load_if_exists=True)
+        asked_trials(study)
     if not asked_trials(study) and study.user_attrs:
         optuna.delete_study(**what)  # nothing was asked: the file may have become any other
         study = optuna.create_study(**what, directions=directions)
@@ -55,12 +60,26 @@ def read_study(name: str, folder: Path) -> optuna.Study:
     """The study of a search in its folder, to read, also while it runs. Raises ConfigError where there is none."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = folder / "study.db"
-    try:
-        if path.is_file():  # SQLite would make one
-            return optuna.load_study(study_name=name, storage=f"sqlite:///{path.resolve()}")
-    except KeyError:
-        pass
+    if path.is_file():  # SQLite would make one
+        with readable(path):
+            try:
+                study = optuna.load_study(study_name=name, storage=f"sqlite:///{path.resolve()}")
+            except KeyError:
+                study = None
+            if study is not None:
+                asked_trials(study)
+                return study
     raise ConfigError(f"{path}: must hold the study of search {name!r}, but there is none; `run` the search first")
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Where the database of a study is read first. Raises ConfigError, one line, where that fails."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  (SQLite, SQLAlchemy and Optuna have each their own)
+        why = line(next(iter(str(error).splitlines()), "") or type(error).__name__, 300)
+        raise ConfigError(f"{path}: must be a study that Optuna reads, but: {why}; put a copy of it back") from None
 
 
 def directions_of(objective: ObjectiveConfig) -> list[StudyDirection]:

@@ -5,12 +5,12 @@ terminal, lines elsewhere. `run` draws its own search, and `status` another proc
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypedDict
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+from typing_extensions import TypedDict  # which pydantic reads
 
 PLAIN_EVERY_S = 10.0
 BEST_SHOWN = 5  # recipes, and stages that others wait for: fewer where a low terminal has

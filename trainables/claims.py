@@ -5,13 +5,13 @@ seconds). Its search renews it; one that expired, or is damaged, counts for noth
 clock that is off by minutes) is no error either: what disappears is trained again.
 """
 
-import json
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from datasets.ordinary import parse_json
 from datasets.remote import listing
 from trainables.objects import Objects
 
@@ -32,7 +32,7 @@ class Claim:
     def parse(cls, raw: bytes, now: float) -> "Claim | None":
         """The claim that holds at `now`; None where it expired or is damaged."""
         try:
-            found: Any = json.loads(raw)
+            found: Any = parse_json(raw)
             claim = cls(str(found["search"]), frozenset(map(str, found["stages"])), float(found["expires"]))
         except (ValueError, TypeError, KeyError, OverflowError):
             return None

@@ -11,12 +11,12 @@ gives way; one that is behind waits longer, by the difference, after a crash. A 
 now is a wrong clock's, and counts as damaged.
 """
 
-import json
 import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from datasets.ordinary import parse_json
 from trainables.objects import StoreError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Terms:
         """The terms of a lease that holds at `now` (unix seconds); None where there is none, or it expired or is
         damaged."""
         try:
-            found: Any = json.loads(raw or b"")
+            found: Any = parse_json(raw or b"")
             terms = cls(str(found["owner"]), float(found["expires"]), int(found["step"]))
         except (ValueError, TypeError, KeyError, OverflowError):
             return None

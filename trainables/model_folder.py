@@ -15,7 +15,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import nn
 
-from datasets.settings import explain
+from datasets.ordinary import read_text
+from datasets.settings import explain, line
+from datasets.torch_file import load_torch
 from trainables.adaptation import adapt
 from trainables.methods import Adain, NetworkMethod
 from trainables.specs import TaskSpec
@@ -92,10 +94,10 @@ def load(place: str | Path, device: torch.device) -> tuple[ModelFile, nn.Module]
     if path.name != FILE or not path.is_file():
         raise ValueError(f"{place}: must be a folder that `python -m search export` wrote, or its {FILE}")
     try:
-        file = ModelFile.model_validate_json(path.read_text(encoding="utf-8"))
+        file = ModelFile.model_validate_json(read_text(path))
     except ValidationError as error:
         raise ValueError(f"{path}: {explain(error, ModelFile)}; export the model again") from None
-    except UnicodeDecodeError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: must be text, but: {error}; export the model again") from None
     weights = path.with_name(WEIGHTS)
     if not weights.is_file():
@@ -105,9 +107,9 @@ def load(place: str | Path, device: torch.device) -> tuple[ModelFile, nn.Module]
     model = build_task(file.task).build_model()
     adapt(model, file.adaptation, file.adain)
     try:
-        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except RuntimeError as error:
-        why = " ".join(str(error).split())[:200]
+        model.load_state_dict(load_torch(weights, str(weights)))
+    except (RuntimeError, TypeError, AttributeError) as error:  # other names or shapes, or no dictionary of tensors
+        why = line(" ".join(str(error).split()), 200)
         raise ValueError(f"{weights}: must hold the weights of the task in {FILE}, but: {why}") from None
     return file, model.to(device).eval()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from pyarrow import fs
 
+from datasets.ordinary import parse_json
 from datasets.remote import renames
 from trainables.recipe import digest
 
@@ -117,7 +118,7 @@ class Objects:
                 return parse_evaluation(stream.read()) is not None
             if name == DESCRIPTION:
                 try:
-                    return folder.endswith(digest(json.loads(stream.read()))[:32])
+                    return folder.endswith(digest(parse_json(stream.read()))[:32])
                 except ValueError:
                     return False
         return True
@@ -167,7 +168,7 @@ class HashingFile(io.RawIOBase):
 def parse_evaluation(raw: bytes) -> Evaluation | None:
     """The evaluation that an object holds; None where it is not what was written."""
     try:
-        found = json.loads(raw)
+        found = parse_json(raw)
         if found["checksum"] == checksum(found["evaluation"]):
             return Evaluation(**found["evaluation"])
     except (ValueError, TypeError, KeyError):

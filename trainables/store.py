@@ -24,6 +24,7 @@ import torch
 from pyarrow import fs
 
 from datasets.remote import listing
+from datasets.torch_file import load_torch
 from trainables.objects import (
     CHECKPOINT,
     DESCRIPTION,
@@ -83,7 +84,11 @@ class Store:
             )
             self.objects.set_aside(path)
             return None
-        return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = load_torch(io.BytesIO(body), path)
+        except ValueError as error:
+            raise StoreError(f"{error}; its checksum is right, so this is no damage: remove it") from None
+        return state
 
     def save(self, stage: str, step: int, state: dict[str, Any], *, keep: bool) -> None:
         """Writes a checkpoint, whole or not at all, and removes the stage's rolling ones up to `step`.

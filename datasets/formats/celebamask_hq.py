@@ -23,6 +23,7 @@ import numpy as np
 from datasets.formats.reading import decode, decode_labels
 from datasets.formats.record import Record
 from datasets.labels import LabelTable
+from datasets.ordinary import read_text
 
 VERSION = 2
 SPLITS = ("train", "val", "test")
@@ -123,15 +124,17 @@ def open_folder(source: Path, *, split: str | None, table: LabelTable) -> CelebA
 def _split(mapping: Path, ids: Sequence[str], split: str) -> list[str]:
     """The ids of a split, by the mapping file's columns idx, orig_idx, orig_file after a header line."""
     try:
-        lines = mapping.read_text(encoding="utf-8").splitlines()[1:]
+        lines = read_text(mapping).splitlines()[1:]
     except FileNotFoundError:
         raise ValueError(f"{mapping}: a split needs this file; add it, or choose images by rows") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{mapping}: must be readable text, but: {error}") from None
     chosen = {}
     for number, line in enumerate(lines, start=2):
         if not line.strip():
             continue
         if not re.match(r"\s*\d+\s+\d+\s", line):
-            raise ValueError(f"{mapping}:{number}: must read `idx orig_idx orig_file`, but got {line.strip()!r}")
+            raise ValueError(f"{mapping}:{number}: must read `idx orig_idx orig_file`, but got {line.strip()[:40]!r}")
         idx, original = map(int, line.split()[:2])
         chosen[idx] = "train" if original < 162771 else "val" if original < 182638 else "test"
     unknown = [name for name in ids if not name.isdecimal() or int(name) not in chosen]

@@ -34,7 +34,9 @@ from datasets.formats.face_api_info import annotations, by, classes_of, load_inf
 from datasets.formats.reading import decode
 from datasets.formats.record import Record
 from datasets.labels import LabelTable
+from datasets.ordinary import ordinary
 from datasets.segments import SEGMENTS, from_named
+from datasets.settings import line
 
 VERSION = 2
 MODALITIES = ("rgb.png", "segments.png", "info.json", "alpha.tif", "depth.tif", "normals.tif")
@@ -173,12 +175,15 @@ def _segments(path: Path, side: int, mapping: Any) -> np.ndarray:
 
 def _tiff(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     try:
-        array: np.ndarray = tifffile().imread(path)
-    except (OSError, ValueError, RuntimeError, LookupError) as error:
-        reason = "; ".join(str(error).splitlines()) or type(error).__name__
+        with tifffile().TiffFile(ordinary(path)) as file:
+            held = file.series[0]
+            fits = held.shape == shape and held.dtype is not None and held.dtype.name == dtype
+            got = f"{held.dtype} {by(held.shape)}"
+            array: np.ndarray = held.asarray() if fits else np.empty(0)  # no more memory than such a picture takes
+    except Exception as error:  # noqa: BLE001  (of a broken file tifffile and its codecs raise whatever it leads to)
+        reason = line(str(error)) or type(error).__name__
         raise ValueError(f"{path}: not a readable TIFF ({reason}); replace the file") from None
-    if array.shape != shape or array.dtype.name != dtype:
-        got = f"{array.dtype.name} {by(array.shape)}"
+    if not fits:
         raise ValueError(f"{path}: must be {dtype} {by(shape)} as the scene's rgb.png, but is {got}")
     if not np.isfinite(array).all():
         raise ValueError(f"{path}: values must be finite, but {np.count_nonzero(~np.isfinite(array))} are not")

@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from datasets.ordinary import parse_json, read_bytes
 from datasets.pack import Value
 
 VERSIONS = ("1", "1.2", "1.4", "1.5")
@@ -36,7 +37,7 @@ _WORLD_TO_CAMERA = ("camera", "transform_world2cam", "mat_4x4")
 def load_info(path: Path) -> dict[str, Any]:
     """Reads an info.json. Raises ValueError where it is not one of a version that is known here."""
     try:
-        info = json.loads(path.read_bytes())
+        info = parse_json(read_bytes(path))
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not readable JSON ({error}); replace the file") from None
     version = info.get("version") if isinstance(info, dict) else None

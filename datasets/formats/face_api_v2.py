@@ -23,9 +23,9 @@ instance_segmentation.npz, clothing_segmentation.npz and other files are passed 
 """
 
 import json
+import math
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,9 +36,12 @@ import numpy as np
 from datasets.formats.face_api_info import by
 from datasets.formats.record import Record
 from datasets.labels import LabelTable
+from datasets.ordinary import ordinary, parse_json, read_bytes
 from datasets.segments import SEGMENTS, from_named
+from datasets.settings import line
 
 VERSION = 1
+MOST = 1 << 30  # bytes of an array
 MODALITIES = ("rgb.npz", "body_segmentation.npz", "image_metadata.json", "depth.npz", "surface_normals.npz")
 REQUIRED = MODALITIES[:3]
 BACKGROUND = SEGMENTS.index("background")
@@ -111,27 +114,39 @@ def open_folder(source: Path, *, split: str | None, table: LabelTable) -> FaceAp
 def _array(path: Path, name: str | None) -> np.ndarray:
     """The array of that name, or, for None, the only one, of an .npz file."""
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(ordinary(path), allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             raise ValueError("one array, no archive of arrays")
         with loaded as arrays:
             names = list(arrays)
             if name in names or (name is None and len(names) == 1):
+                _check_whole(arrays.zip, f"{name or names[0]}.npy")
                 array: np.ndarray = arrays[name or names[0]]
                 return array
     except FileNotFoundError:
         raise ValueError(f"{path}: the file is missing") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        reason = "; ".join(str(error).splitlines())
+    except Exception as error:  # noqa: BLE001  (of a broken archive zipfile and numpy raise whatever it leads to)
+        reason = line(str(error), 200) or type(error).__name__
         raise ValueError(f"{path}: not a readable .npz file ({reason}); replace the file") from None
     must = f"an array {name!r}" if name else "one array"
     raise ValueError(f"{path}: must hold {must}, but holds {', '.join(names) or 'nothing'}")
 
 
+def _check_whole(archive: zipfile.ZipFile, entry: str) -> None:
+    """Raises ValueError, before memory is taken, for an array that says it is larger than its file, or than MOST."""
+    info = archive.getinfo(entry)
+    with archive.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    if not math.prod(shape) * dtype.itemsize <= info.file_size <= MOST:
+        raise ValueError(f"{entry} must be whole and have at most {MOST:,} bytes, but says {by(shape)} of {dtype}")
+
+
 def _metadata(path: Path) -> tuple[dict[str, int], str]:
     """The segments_mapping of an image_metadata.json, and all else that it says as JSON."""
     try:
-        metadata = json.loads(path.read_bytes())
+        metadata = parse_json(read_bytes(path))
     except FileNotFoundError:
         raise ValueError(f"{path}: the file is missing") from None
     except (OSError, ValueError) as error:

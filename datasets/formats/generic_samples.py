@@ -1,6 +1,7 @@
 """Which samples a folder with a dataset.yaml has, and where their files are: by patterns, or by a table."""
 
 import csv
+import io
 import os
 import posixpath
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.formats.generic_settings import FILE, KINDS
+from datasets.ordinary import read_text
 from datasets.settings import unknown
 
 COLUMNS = ("id", *KINDS, "split")
@@ -56,7 +58,7 @@ class Patterns:
             return [name for name in names if name.partition("/")[0] == split]
         path = self.source / self.lists[split]
         try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_text(path).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: must be a text file of one id a line, but: {error}") from None
         listed = [line.strip() for line in lines if line.strip()]
@@ -127,9 +129,8 @@ class Table:
         """Reads a table in the folder `source`. Raises ValueError, one line that names the file, where it is none."""
         path = source / name
         try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                reader = csv.reader(file, strict=True)
-                lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
+            reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+            lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if any(cells)]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise ValueError(f"{path}: must be a comma-separated table, but: {error}") from None
         if len(lines) < 2:

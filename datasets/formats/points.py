@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.ordinary import read_text
+
 _HEADER = re.compile(r"(version|n_points)\s*:\s*(\S+)", re.IGNORECASE)
 
 
@@ -23,7 +25,7 @@ def read_points(path: str | Path, num: int | None = None) -> np.ndarray:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except FileNotFoundError:
         raise ValueError(f"{path}: the file is missing") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -11,7 +11,11 @@ from PIL import Image, ImageOps
 
 from datasets.formats.record import Record
 from datasets.labels import LabelTable
+from datasets.ordinary import ordinary
 from datasets.pack import Value
+
+# Whatever a file's name says: Pillow's reader of PostScript would run a program on what is in it.
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
 
 class DataSet(Protocol):
@@ -172,7 +176,7 @@ def check_size(path: Path, shape: tuple[int, ...], wanted: tuple[int, ...], of: 
 def _open(path: Path) -> Image.Image:
     """The image of a file, decoded, and upright by its EXIF orientation."""
     try:
-        with Image.open(path) as image:
+        with Image.open(ordinary(path), formats=FORMATS) as image:
             image.load()
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:
