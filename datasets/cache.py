@@ -97,7 +97,7 @@ def entries() -> list[Entry]:
     for folder in _folders(cache_folder()):
         try:
             manifest = Manifest.parse(read_bytes(folder / "manifest.json"), str(folder))
-            uri = line((folder / "uri").read_text(encoding="utf-8", errors="replace").strip())
+            uri = line(read_bytes(folder / "uri").decode(errors="replace").strip())
             used, held = folder.stat().st_mtime, not _free(folder)
         except FileNotFoundError:
             continue  # removed meanwhile

@@ -3,6 +3,7 @@
 It names the columns, the class names, where the data came from, the files, and the digest of the content.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -45,6 +46,12 @@ class Column:
         if value.ndim == 0 or value.size == 0:
             raise TypeError(f"an array must have at least one axis and one element, but got shape {value.shape}")
         return cls(name, value.dtype.name, value.shape)
+
+    def possible(self, num_bytes: int) -> bool:
+        """Whether files of so many bytes can hold a value of such a column."""
+        if self.dtype == "string":
+            return not self.shape
+        return self.dtype in DTYPES and bool(self.shape) and min(self.shape) > 0 and math.prod(self.shape) <= num_bytes
 
     @property
     def arrow(self) -> pa.DataType:
@@ -94,6 +101,12 @@ class Manifest(BaseModel):
             raise PackError(f"{path}/manifest.json: {line(where)}: {first['msg']}; write the pack again") from None
         if manifest.format != FORMAT:
             raise PackError(f"{path}: pack format must be {FORMAT}, but got {manifest.format}; write the pack again")
+        for column in manifest.columns:
+            if not column.possible(manifest.bytes):
+                raise PackError(
+                    f"{path}/manifest.json: column {line(repr(column.name), 60)} cannot be {line(str(column), 100)} in"
+                    f" {manifest.bytes:,} bytes; write the pack again"
+                )
         if sum(file.rows for file in manifest.files) != manifest.count:
             raise PackError(
                 f"{path}/manifest.json: the files' rows must add up to {manifest.count}; write the pack again"

@@ -10,23 +10,23 @@ from typing import Any
 TEXT_BYTES = 256 << 20
 
 
-def ordinary(path: Path) -> Path:
-    """The same path, where a file is. Raises OSError for anything else: FileNotFoundError where there is nothing.
+def ordinary(path: Path, at_most: int | None = None) -> Path:
+    """The same path, where a file is, of at most so many bytes. Raises OSError for anything else: FileNotFoundError
+    where there is nothing.
 
     Who opens a pipe waits for somebody to write into it, and a device may never end.
     """
-    if not stat.S_ISREG(os.stat(path).st_mode):
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "must be a file, and is a folder, a pipe or a device", str(path))
+    if at_most is not None and found.st_size > at_most:
+        raise OSError(errno.EFBIG, f"must have at most {at_most:,} bytes, and has {found.st_size:,}", str(path))
     return path
 
 
 def read_bytes(path: Path, at_most: int = TEXT_BYTES) -> bytes:
-    """The whole of a file that is read into memory. Raises OSError as `ordinary` does, and above `at_most` bytes."""
-    with open(ordinary(path), "rb") as file:
-        data = file.read(at_most + 1)
-    if len(data) > at_most:
-        raise OSError(errno.EFBIG, f"must have at most {at_most:,} bytes, and has more", str(path))
-    return data
+    """The whole of a file that is read into memory. Raises OSError as `ordinary` does."""
+    return ordinary(path, at_most).read_bytes()
 
 
 def read_text(path: Path, at_most: int = TEXT_BYTES) -> str:

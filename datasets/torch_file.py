@@ -3,6 +3,7 @@
 import os
 import zipfile
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import IO, Any
 
 import numpy as np
@@ -26,6 +27,8 @@ def load_torch(file: Path | IO[bytes], name: str) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001  (pickle, zip and torch raise many kinds)
         first = line(next(iter(str(error).splitlines()), ""), 200) or type(error).__name__
+        if isinstance(error, UnpicklingError):  # torch's own words say how to run the code
+            first = "it holds more than tensors, numbers and texts, or is damaged"
         raise ValueError(f"{name}: must be a file that torch.load reads, but: {first}") from None
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from pyarrow import fs
 
-from datasets.ordinary import parse_json
+from datasets.ordinary import TEXT_BYTES, parse_json
 from datasets.remote import renames
 from trainables.recipe import digest
 
@@ -59,7 +59,7 @@ class Objects:
         """An object's bytes; None where there is none (or no longer: others remove what they replaced)."""
         try:
             with self.filesystem.open_input_stream(path) as stream:
-                raw: bytes = stream.read()
+                raw: bytes = stream.read() if CHECKPOINT.fullmatch(path.rpartition("/")[2]) else stream.read(TEXT_BYTES)
                 return raw
         except FileNotFoundError:
             return None
@@ -115,10 +115,10 @@ class Objects:
             if CHECKPOINT.fullmatch(name):
                 return _passes(stream)
             if EVALUATION.fullmatch(name):
-                return parse_evaluation(stream.read()) is not None
+                return parse_evaluation(stream.read(TEXT_BYTES)) is not None
             if name == DESCRIPTION:
                 try:
-                    return folder.endswith(digest(parse_json(stream.read()))[:32])
+                    return folder.endswith(digest(parse_json(stream.read(TEXT_BYTES)))[:32])
                 except ValueError:
                     return False
         return True

@@ -129,7 +129,7 @@ def _array(path: Path, name: str | None) -> np.ndarray:
         reason = line(str(error), 200) or type(error).__name__
         raise ValueError(f"{path}: not a readable .npz file ({reason}); replace the file") from None
     must = f"an array {name!r}" if name else "one array"
-    raise ValueError(f"{path}: must hold {must}, but holds {', '.join(names) or 'nothing'}")
+    raise ValueError(f"{path}: must hold {must}, but holds {line(', '.join(names), 200) or 'nothing'}")
 
 
 def _check_whole(archive: zipfile.ZipFile, entry: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from datasets.formats.generic_settings import FILE, KINDS
 from datasets.ordinary import read_text
-from datasets.settings import unknown
+from datasets.settings import line, unknown
 
 COLUMNS = ("id", *KINDS, "split")
 
@@ -64,7 +64,7 @@ class Patterns:
         listed = [line.strip() for line in lines if line.strip()]
         _check_differ(path, listed)
         if set(names).isdisjoint(listed):
-            given = repr(listed[0]) if listed else "nothing"
+            given = line(repr(listed[0]), 60) if listed else "nothing"
             raise ValueError(f"{path}: must list ids, one a line, as {min(names)!r}, but lists {given}")
         return listed
 
@@ -137,16 +137,16 @@ class Table:
             raise ValueError(f"{path}: must have a header and a line a sample, but has {len(lines)} lines")
         header, points = lines[0][1], _points_of(path, lines[0][1])
         ids, rows = [], []
-        for line, cells in lines[1:]:
+        for number, cells in lines[1:]:
             if len(cells) > len(header):
-                raise ValueError(f"{path}:{line}: must have {len(header)} cells as the header, but has {len(cells)}")
+                raise ValueError(f"{path}:{number}: must have {len(header)} cells as the header, but has {len(cells)}")
             row = dict.fromkeys(header, "") | dict(zip(header, cells, strict=False))
             name = row.get("id", os.path.splitext(row["image"])[0])
             if not name:
-                raise ValueError(f"{path}:{line}: {'id' if 'id' in row else 'image'} must be given, but is empty")
+                raise ValueError(f"{path}:{number}: {'id' if 'id' in row else 'image'} must be given, but is empty")
             kinds = {kind: row[kind] for kind in KINDS if kind in row}
             ids.append(name)
-            rows.append(Row(line, kinds, row.get("split", ""), "\t".join(row[column] for column in points)))
+            rows.append(Row(number, kinds, row.get("split", ""), "\t".join(row[column] for column in points)))
         _check_differ(path, ids)
         found = dict(zip(ids, rows, strict=True))
         return cls(source, path, tuple(rows[0].cells), len(points) // 2, found)
@@ -193,9 +193,11 @@ def _points_of(path: Path, header: list[str]) -> list[str]:
         if header.count(column) > 1:
             raise ValueError(f"{path}: columns must differ, but {column} is there twice")
     if "image" not in header:
-        raise ValueError(f"{path}: must have a column image, but has {', '.join(header)}")
+        raise ValueError(f"{path}: must have a column image, but has {line(', '.join(header), 200)}")
     if sorted(points) != sorted(ordered):
-        raise ValueError(f"{path}: columns of points must be x0, y0, x1, y1 and so on, but are {', '.join(points)}")
+        raise ValueError(
+            f"{path}: columns of points must be x0, y0, x1, y1 and so on, but are {line(', '.join(points), 200)}"
+        )
     if points and "landmarks" in header:
         raise ValueError(f"{path}: must have a column landmarks, or points x0, y0 and so on, but has both")
     return ordered
@@ -212,7 +214,7 @@ def _check_differ(path: Path, names: Sequence[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"{path}: ids must differ, but {name!r} is there twice")
+            raise ValueError(f"{path}: ids must differ, but {line(repr(name), 60)} is there twice")
         seen.add(name)
 
 

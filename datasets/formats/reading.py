@@ -14,6 +14,7 @@ from datasets.labels import LabelTable
 from datasets.ordinary import ordinary
 from datasets.pack import Value
 
+PICTURE_BYTES = 1 << 30  # some of Pillow's readers begin with the whole file
 # Whatever a file's name says: Pillow's reader of PostScript would run a program on what is in it.
 FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 
@@ -176,7 +177,7 @@ def check_size(path: Path, shape: tuple[int, ...], wanted: tuple[int, ...], of: 
 def _open(path: Path) -> Image.Image:
     """The image of a file, decoded, and upright by its EXIF orientation."""
     try:
-        with Image.open(ordinary(path), formats=FORMATS) as image:
+        with Image.open(ordinary(path, PICTURE_BYTES), formats=FORMATS) as image:
             image.load()
             return ImageOps.exif_transpose(image)
     except FileNotFoundError:

@@ -1,5 +1,6 @@
 """What happens to files on their way: bytes flip, are lost or doubled, lengths grow huge, values become others."""
 
+import copy
 import json
 import math
 from typing import Any
@@ -98,7 +99,7 @@ def broken_tree(draw: st.DrawFn, valid: Any) -> Any:
         path = draw(st.sampled_from(_paths(tree)))
         if not path:
             if draw(st.integers(0, 9)) == 0:
-                return draw(st.sampled_from(STRANGE))
+                return copy.deepcopy(draw(st.sampled_from(STRANGE)))
             continue
         *way, key = path
         holder = tree
@@ -106,7 +107,9 @@ def broken_tree(draw: st.DrawFn, valid: Any) -> Any:
             holder = holder[step]
         match draw(st.sampled_from(["other", "other", "other", "gone", "nested", "renamed", "doubled", "swapped"])):
             case "other":
-                holder[key] = draw(st.sampled_from(STRANGE) | st.integers() | st.floats() | st.text(max_size=8))
+                holder[key] = copy.deepcopy(
+                    draw(st.sampled_from(STRANGE) | st.integers() | st.floats() | st.text(max_size=8))
+                )
             case "gone":
                 del holder[key]
             case "nested":

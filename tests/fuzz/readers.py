@@ -24,12 +24,13 @@ S = 16  # pixels
 
 @dataclass(frozen=True)
 class Reader:
-    """make    writes a valid input into a folder
-    read    reads it: its result, or one line of ValueError or OSError that names a file
-    file    the one that is broken
-    form    how: "bytes", "json", "yaml"
-    mounted whether it is a file of this machine, or an object of a filesystem that has nothing else
-    sealed  makes checksums and sizes those of the broken file, so that no reader is content with comparing these
+    """make     writes a valid input into a folder
+    read     reads it: its result, or one line of ValueError or OSError that names a file
+    file     the one that is broken
+    form     how: "bytes", "json", "yaml"
+    sealed   makes checksums and sizes those of the broken file, so that no reader is content with comparing these
+    mounted  whether it is a file of this machine, or an object of a filesystem that has nothing else
+    large    whether it may have as many bytes as it likes
     """
 
     make: Callable[[Path], object]
@@ -38,6 +39,7 @@ class Reader:
     form: str = "bytes"
     sealed: Callable[[Path], object] = lambda folder: None
     mounted: bool = True
+    large: bool = False
 
 
 def philox(seed: int) -> np.random.Generator:
@@ -546,15 +548,19 @@ def _readers() -> Iterator[tuple[str, Reader]]:
     for format in ("JPEG", "TIFF", "BMP", "GIF", "WEBP"):
         yield f"picture {format}", Reader(partial(picture, format=format), read_picture, "1.jpg")
     yield "pack manifest", Reader(arrow, read_pack, "pack/manifest.json", "json")
-    yield "pack arrow", Reader(arrow, read_pack, "pack/a.arrow", sealed=arrow_sealed)
+    of_rows = Reader(arrow, read_pack, "pack/a.arrow", sealed=arrow_sealed, large=True)
+    yield "pack arrow", of_rows
     yield "pack manifest by URI", Reader(arrow, read_pack_by_uri, "pack/manifest.json", "json", mounted=False)
-    yield "pack arrow by URI", Reader(arrow, read_pack_by_uri, "pack/a.arrow", sealed=arrow_sealed, mounted=False)
+    yield (
+        "pack arrow by URI",
+        Reader(arrow, read_pack_by_uri, "pack/a.arrow", sealed=arrow_sealed, mounted=False, large=True),
+    )
     yield "cache manifest", Reader(cached, read_cache, "cache/a/manifest.json", "json")
     yield "cache uri", Reader(cached, read_cache, "cache/a/uri")
-    yield "weights", Reader(weights, read_weights, "published.pth")
-    yield "weights of old torch", Reader(partial(weights, zipped=False), read_weights, "published.pth")
+    yield "weights", Reader(weights, read_weights, "published.pth", large=True)
+    yield "weights of old torch", Reader(partial(weights, zipped=False), read_weights, "published.pth", large=True)
     yield "model", Reader(model, read_model, "model.json", "json")
-    yield "model weights", Reader(model, read_model, "weights.pt", sealed=model_sealed)
+    yield "model weights", Reader(model, read_model, "weights.pt", sealed=model_sealed, large=True)
     objects = {
         "checkpoint": "kept-00000003.ckpt",
         "evaluation": "eval-00000003-key.json",
@@ -563,14 +569,14 @@ def _readers() -> Iterator[tuple[str, Reader]]:
     }
     for name, file in objects.items():
         form = "json" if file.endswith(".json") else "bytes"
-        one = Reader(store, read_store, f"store/{DIVISION}/{STAGE}/{file}", form, mounted=False)
+        one = Reader(store, read_store, f"store/{DIVISION}/{STAGE}/{file}", form, mounted=False, large=form == "bytes")
         yield f"store {name}", one
         if name in ("checkpoint", "evaluation"):
             yield f"store {name} of a right checksum", replace(one, sealed=store_sealed)
     yield "store claim", Reader(store, read_store, "store/claims/faces.json", "json", mounted=False)
     yield "status", Reader(snapshot, read_status, "faces/status.json", "json")
     yield "study", Reader(study, read_study, "faces/study.db")
-    yield "spool", Reader(spool, read_spool, "spool.jsonl")
+    yield "spool", Reader(spool, read_spool, "spool.jsonl", mounted=False, large=True)
 
 
 READERS = dict(_readers())

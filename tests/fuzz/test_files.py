@@ -65,7 +65,7 @@ def fault(answer: dict[str, Any], folder: Path) -> str | None:
     where = f"{kind[0]} at {answer['at']}"
     if not {"ValueError", "OSError"} & set(kind):
         return f"{where}: a class that no command shows as a line"
-    if str(folder) not in message:
+    if str(folder) not in message and "/dev/zero" not in message:  # what a link leads to
         return f"{where}: names no file"
     if any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in message):
         return f"{where}: more than a line, or control characters"
@@ -139,6 +139,7 @@ def test_a_file_that_was_made_to_do_harm_does_none(name: str, faults: Callable[[
 def test_what_is_no_file_is_no_file_that_a_reader_waits_for(name: str, faults: Callable[[str], Faults]) -> None:
     found = faults(name)
     for kind, put in PLACES.items():
-        if READERS[name].mounted or kind not in ("a pipe", "a link to a device"):
+        reader = READERS[name]
+        if not (kind == "4 GB" and reader.large) and (reader.mounted or kind not in ("a pipe", "a link to a device")):
             found.read(put, kind)
     found.tell()
