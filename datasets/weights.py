@@ -98,7 +98,12 @@ def load_weights(
                 f"{weights.path}: {name} must have shape {list(mine.shape)}, but has {list(tensor.shape)}; give the"
                 " file of this architecture, width and number of classes or points"
             )
-    unknown = [name.removeprefix(prefix) for name in model.load_state_dict(fitting, strict=False).unexpected_keys]
+    try:
+        loaded = model.load_state_dict(fitting, strict=False)
+    except RuntimeError as error:  # sparse ones
+        reason = line(" ".join(str(error).split()), 300)
+        raise ValueError(f"{weights.path}: must hold plain tensors, but: {reason}") from None
+    unknown = [name.removeprefix(prefix) for name in loaded.unexpected_keys]
     if unknown:
         raise ValueError(
             f"{weights.path}: must hold names of {type(model).__name__} only, but also has {_some(unknown)}; give the"
