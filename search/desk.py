@@ -61,7 +61,8 @@ class Desk:
         self._incarnation = ranks.broadcast(f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}")
         self._pace = Pace()
         self._left = threading.Event()
-        self._outages = 0  # in a row
+        self._outages = 0  # in a row, without a checkpoint that was written since
+        self._saved = 0  # checkpoints, before the last outage
         if ranks.first:
             threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
@@ -124,7 +125,6 @@ class Desk:
     def report(self, job: Job, outcome: Outcome) -> None:
         if self.ranks.first:
             ray.get(self._say("report", job.id, outcome, self.trainer.steps_trained))
-        self._outages = 0
         self._pace.hurry()
 
     def lost(self, error: Exception) -> None:
@@ -161,6 +161,8 @@ class Desk:
         if isinstance(error, (OSError, PackError)):
             if self.ranks.first:
                 ray.get(self._say("released", job.id, self.trainer.steps_trained))
+            if self.trainer.checkpoints.saved > self._saved:
+                self._outages, self._saved = 0, self.trainer.checkpoints.saved
             if alone and isinstance(error, OSError) and self._outages < len(PATIENCE_S):
                 log.warning("slot %d tries again: %s", self._slot, error)
                 time.sleep(PATIENCE_S[self._outages])

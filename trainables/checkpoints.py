@@ -13,10 +13,12 @@ class Checkpoints:
     """Those of the live run. Rank 0 writes.
 
     every_s  seconds between rolling checkpoints, more where one takes long, 0 after each step; changes no number
+    saved    how many were written
     save_s   what the last one took to write
     """
 
     def __init__(self, every_s: float, ranks: Ranks) -> None:
+        self.saved = 0
         self.save_s: float | None = None
         self._every_s = self._pause_s = every_s
         self._ranks = ranks
@@ -59,6 +61,7 @@ class Checkpoints:
     def _save(self, store: Store, run: Run, *, keep: bool) -> None:
         began = time.monotonic()
         store.save(run.stage.key, run.step, run.state(), keep=keep)
+        self.saved += 1
         self.save_s = time.monotonic() - began
         self._unsaved_s = 0.0
         if self._every_s:

@@ -172,7 +172,7 @@ def test_a_slot_outlives_an_outage_of_the_store_but_not_one_without_end(
 
     monkeypatch.setattr("search.desk.PATIENCE_S", (0.01, 0.02))
     desk = Desk(dispatcher, 0, Ranks())
-    desk.trainer = SimpleNamespace(steps_trained=0, forget=lambda: None)
+    desk.trainer = SimpleNamespace(steps_trained=0, forget=lambda: None, checkpoints=SimpleNamespace(saved=0))
     ray.get(dispatcher.submit.remote(Ticket(0, 0, 0, tuple(RECIPES["real"].params().items()))))
 
     def fails(error: Exception) -> str:
@@ -181,10 +181,11 @@ def test_a_slot_outlives_an_outage_of_the_store_but_not_one_without_end(
         return desk.ended_by(job, error)
 
     assert [fails(OSError("out of reach")) for _ in range(2)] == ["go on", "go on"]
+    desk.trainer.checkpoints.saved = 1  # the store was there again
     job = desk.take()
     assert isinstance(job, Job)
-    desk.report(job, Measured(3, {}, 0, 3, final=False))  # the store was there again
     assert desk.ended_by(job, OSError("out of reach")) == "go on"
+    desk.report(job, Measured(3, {}, 0, 3, final=False))  # which may be read from a store that takes no more
     assert [fails(OSError("out of reach")) for _ in range(2)] == ["go on", "end"]
     assert ray.get(dispatcher.snapshot.remote())["errors"] == {0: "OSError: out of reach"}
 
