@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.benchmarks.fault_search import FaultySearch, objects, run_to_its_end
+from tests.benchmarks.fault_search import FaultySearch, objects
 from tests.conftest import write_toy_pack
 
 DAY_S = 86_400
@@ -76,18 +76,29 @@ def pack_replaced(search: FaultySearch) -> None:
 
 
 def pack_flipped(search: FaultySearch) -> None:
-    """A bit of each of the middle bytes of a pack's file flips on the disk while it is mapped."""
+    """A bit of each of 4096 bytes of a pack's file flips on the disk while it is mapped, until it is put right."""
     search.start()
     search.until_steps()
     search.hit()
     (file,) = (search.packs / "real").glob("*.arrow")
+    right = file.read_bytes()
+    middle = len(right) // 2
+    _write(file, middle, bytes(byte ^ 128 for byte in right[middle : middle + 4096]))
+    output = search.end(2)
+    if "is not what was written" not in output:
+        raise RuntimeError(f"the command must name what changed, but said:\n{output[-2000:]}")
+    search.start()
+    search.end(2)  # nor does it begin
+    _write(file, 0, right)
+    search.start()
+    search.end(0)
+
+
+def _write(file: Path, at: int, data: bytes) -> None:
+    """Into the file itself, which stays mapped where it is."""
     with file.open("r+b") as stream:
-        middle = file.stat().st_size // 2
-        stream.seek(middle)
-        raw = stream.read(4096)
-        stream.seek(middle)
-        stream.write(bytes(byte ^ 128 for byte in raw))
-    run_to_its_end(search)
+        stream.seek(at)
+        stream.write(data)
 
 
 # -- the clock ---------------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ def _move_clock(offset: Path) -> None:
         except (OSError, ValueError):  # not yet there, or just written
             return _true_time()
 
+    moved.__module__, moved.__name__, moved.__qualname__ = "time", "time", "time"  # pickled as what it stands for
     time.time = moved
 
 

@@ -5,11 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from tests.benchmarks.fault_search import WAIT_S, FaultySearch, Process
 from tests.s3 import free_port
+
+RAYS = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray::_AutoscalingCoordinatorActor")  # of a cluster
 
 
 class _Cluster:
@@ -17,6 +20,7 @@ class _Cluster:
 
     def __init__(self, search: FaultySearch) -> None:
         self._search = search
+        search.environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}  # of the driver too
         self._environment = os.environ | search.environment | {"RAY_USAGE_STATS_ENABLED": "0"}
         self.address = f"127.0.0.1:{free_port()}"
         port = self.address.rpartition(":")[2]
@@ -41,7 +45,7 @@ class _Cluster:
         return found
 
     def actors(self) -> list[Process]:
-        return [p for p in self._search.processes() if p.title.startswith("ray::") and p.title != "ray::IDLE"]
+        return [p for p in self._search.processes() if p.title.startswith("ray::") and p.title not in RAYS]
 
     def end(self) -> None:
         for node in self.nodes:
@@ -54,7 +58,7 @@ class _Cluster:
         return (self._search.folder / f"node-{self.address[-5:]}-{number}.log").read_text(errors="replace")
 
     def _add(self, *options: str) -> None:
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--node-ip-address=127.0.0.1"]
+        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
         name = f"node-{self.address[-5:]}-{len(self.nodes)}.log"
         with (self._search.folder / name).open("wb") as log:
             node = subprocess.Popen(
