@@ -1,5 +1,6 @@
 """The desk: a slot's side of its conversation with the dispatcher. Rank 0 talks, the other ranks hear the same."""
 
+import errno
 import logging
 import os
 import socket
@@ -23,6 +24,7 @@ ASK_AT_FIRST_S = 0.05  # after a report, while a verdict is on its way; then twi
 ASK_EVERY_S = 0.5  # how often a slot tells where it is and asks whether to go on
 TAKE_WAIT_S = 2.0  # how long one question for work waits
 PATIENCE_S = (2.0, 5.0, 10.0, 20.0, 30.0)  # after each failure of the store in a row: an outage of a minute is none
+LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # somebody must see to it: it is no outage
 PEER_LOSS_S = 6.0  # Train notices a killed worker and ends its peers well within this
 
 
@@ -137,7 +139,7 @@ class Desk:
 
         A verdict, or another search that trains the stage: go on with the next job. An error of the place and not of
         the recipe (store or packs cannot be read or written): the job stays unfinished and the slot ends, but with one
-        worker it tries again a few times first, where it is not the packs. A poisoned process: restart, and the job is
+        worker it tries again a few times first, where it may pass. A poisoned process: restart, and the job is
         queued again. Anything else fails the job; with several workers the slot restarts, since the others wait for
         this one.
         """
@@ -163,7 +165,7 @@ class Desk:
                 ray.get(self._say("released", job.id, self.trainer.steps_trained))
             if self.trainer.checkpoints.saved > self._saved:
                 self._outages, self._saved = 0, self.trainer.checkpoints.saved
-            if alone and isinstance(error, OSError) and self._outages < len(PATIENCE_S):
+            if alone and self._may_pass(error) and self._outages < len(PATIENCE_S):
                 log.warning("slot %d tries again: %s", self._slot, error)
                 time.sleep(PATIENCE_S[self._outages])
                 self._outages += 1
@@ -178,6 +180,15 @@ class Desk:
         outcome = Failed(_one_line(error), traceback.format_exc())
         ray.get(self._say("report", job.id, outcome, self.trainer.steps_trained))
         return "go on" if alone else "restart"
+
+    def _may_pass(self, error: Exception) -> bool:
+        """Whether it is an outage of the store: not that it is full or read-only, nor a pack that is not right."""
+        cause: BaseException | None = error
+        while isinstance(cause, OSError):
+            if cause.errno in LASTING:
+                return False
+            cause = cause.__context__
+        return isinstance(error, OSError)
 
     def _say(self, what: str, *words: Any) -> Any:
         return getattr(self._dispatcher, what).remote(self._slot, self._incarnation, *words)

@@ -1,5 +1,6 @@
 """A slot reads the packs that the driver read; what it says at its desk; how many slots a pool has."""
 
+import errno
 import itertools
 import shutil
 import threading
@@ -23,6 +24,7 @@ from search.slots import SlotJob, make_trainer
 from tests.toy import RECIPES, SPEC, toy_problem, toy_search
 from trainables.lease import Leased
 from trainables.loop import Interrupted
+from trainables.objects import StoreError
 from trainables.ranks import Ranks
 
 
@@ -189,13 +191,16 @@ def test_a_slot_outlives_an_outage_of_the_store_but_not_one_without_end(
     assert [fails(OSError("out of reach")) for _ in range(2)] == ["go on", "end"]
     assert ray.get(dispatcher.snapshot.remote())["errors"] == {0: "OSError: out of reach"}
 
-    other = Desk(dispatcher, 1, Ranks())
-    other.trainer = desk.trainer
-    job = other.take()
-    assert isinstance(job, Job)
-    assert other.ended_by(job, PackError("p: the file is damaged")) == "end"
-    for one in (desk, other):
-        one.leave()
+    desk.leave()
+    full = StoreError("the store must be writable")
+    full.__context__ = OSError(errno.ENOSPC, "No space left on device")
+    for slot, error in enumerate((full, PackError("p: the file is damaged")), start=1):  # nothing to wait for
+        other = Desk(dispatcher, slot, Ranks())
+        other.trainer = desk.trainer
+        job = other.take()
+        assert isinstance(job, Job)
+        assert other.ended_by(job, error) == "end"
+        other.leave()
 
 
 @pytest.mark.parametrize(("deaths", "errors"), [(CONTROLLERS - 1, 0), (CONTROLLERS, 1)])
