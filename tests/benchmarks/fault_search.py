@@ -23,6 +23,7 @@ from pyarrow import fs
 from search.study import read_study
 from search.tracking import default_uri
 from tests.conftest import write_toy_pack
+from tests.nodes import Process, processes
 from tests.search.test_run import last_metrics
 from tests.toy import toy_search
 
@@ -48,15 +49,6 @@ class Step:
     process: int
     stage: str
     step: int
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process of a search, with the title that Ray gives it or its command line."""
-
-    pid: int
-    parent: int
-    title: str
 
 
 class FaultySearch:
@@ -195,7 +187,7 @@ class FaultySearch:
 
     def processes(self) -> list[Process]:
         """All processes of the search that are alive, its servers aside."""
-        return [process for process in _processes() if self._token.encode() in _environment(process.pid)]
+        return [process for process in processes() if self._token.encode() in _environment(process.pid)]
 
     def titled(self, title: str) -> list[int]:
         return [process.pid for process in self.processes() if process.title.startswith(title)]
@@ -266,20 +258,6 @@ def objects(store: str) -> list[str]:
     filesystem, root = fs.FileSystem.from_uri(store)
     found = filesystem.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True))
     return [info.path for info in found if info.type == fs.FileType.File]
-
-
-def _processes() -> list[Process]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-                title = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            except OSError:  # it has ended
-                continue
-            if state != "Z":
-                found.append(Process(int(entry.name), int(parent), title))
-    return found
 
 
 def _environment(pid: int) -> bytes:
