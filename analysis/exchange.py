@@ -58,7 +58,8 @@ class ExchangeRate:
     marginal  the next synthetic image: (dE/ds) / (dE/dn), the error's slopes in the synthetic and the real count
     average   all of them: (n' - n) / s where E(n', 0) = E(n, s); NaN at s = 0
     beyond    whether n' is the law's word, not a measurement: real images alone were not measured so far
-    A rate is negative where synthetic images do harm, and infinite where no further real image would help.
+    A rate is negative where synthetic images do harm, and infinite where no further real image would help; the bounds
+    are both infinite where nothing is known, as where real images are not known to lower the error.
     """
 
     real: Floats
@@ -75,7 +76,8 @@ class Saving:
 
     error    of the mix, the law's median
     beyond   whether the equivalent, or the mix, lies outside what was measured
-    told     whether anything is known: not where the interval goes from less than was measured to any number
+    told     whether anything is known: not where real images are not known to lower the error, nor where the interval
+             goes from less than was measured to any number
     """
 
     real: float
@@ -152,11 +154,13 @@ def exchange_rate(
     with np.errstate(divide="ignore", invalid="ignore"):
         marginal = np.where(per_real > 0, per_synthetic / per_real, np.copysign(np.inf, per_synthetic))
         average = np.where(synthetic > 0, (equivalent - real) / synthetic, np.nan)
+    known = _falls(law, coverage)
+    unknown = Band(*(np.full(real.shape, value) for value in (np.nan, -np.inf, np.inf)))
     return ExchangeRate(
         real=real,
         synthetic=synthetic,
-        marginal=_band(law, marginal, coverage),
-        average=_band(law, average, coverage),
+        marginal=_band(law, marginal, coverage) if known else unknown,
+        average=_band(law, average, coverage) if known else unknown,
         beyond=_beyond(law, _band(law, equivalent, coverage).median),
         coverage=coverage,
     )
@@ -170,7 +174,7 @@ def savings(
     errors = law.draws(counts, synthetic, group)
     band = _band(law, _equivalents(law, errors), coverage)
     outside = _beyond(law, band.median) | (counts > law.real.max()) | (synthetic > law.synthetic.max())
-    told = np.isfinite(band.high) | (band.low >= law.real[law.real > 0].min())
+    told = _falls(law, coverage) & (np.isfinite(band.high) | (band.low >= law.real[law.real > 0].min()))
     columns = (counts, np.median(errors, axis=0), band.median, band.low, band.high, outside, told)
     return tuple(
         Saving(n, synthetic, error, equivalent, low, high, beyond, known, coverage)
@@ -181,6 +185,13 @@ def savings(
 def saving(law: Law, real: float, synthetic: float, group: str | None = None, coverage: float = 0.9) -> Saving:
     """How many real images alone reach what `real` with `synthetic` images reach, for one method."""
     return savings(law, [real], synthetic, group, coverage)[0]
+
+
+def _falls(law: Law, coverage: float) -> bool:
+    """Whether the error of real images alone is known to fall, over the real counts that were measured: a flat curve
+    has every error at any number of them, and measures nothing in them."""
+    ends = law.draws([law.real[law.real > 0].min(), law.real.max()], 0)
+    return bool(np.quantile(ends[:, 0] - ends[:, 1], law.tail(coverage)) > 0)
 
 
 def _total(candidates: Sequence[Candidate]) -> float:

@@ -118,7 +118,7 @@ def rows(found: Worth) -> list[tuple[str, ...]]:
         (
             f"{saving.real:,.0f} ({percent(saving.real / found.place.total)})",
             _count(saving.equivalent) + (" *" if saving.beyond else "") if saving.told else "cannot be told",
-            f"{_count(saving.low)} to {_count(saving.high)}",
+            f"{_count(saving.low)} to {_count(saving.high)}" if saving.told else "",
             _count(saving.saved) if saving.told else "",
             _with_interval(found.rates.average, i),
             _with_interval(found.rates.marginal, i),
