@@ -1,7 +1,8 @@
 """The picture of exchange rates: how many labelled real images one synthetic image is worth, against the real images
-that there are; a line for each number of synthetic images, with the 90% of the law's draws."""
+that there are; a line for each number of synthetic images, with its 90% interval, as far as it can be told."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from plotly.subplots import make_subplots
 
 from analysis import interactive, plots, tables, ticks
 from analysis.curves import is_geometric
-from analysis.exchange import Band, ExchangeRate, Floats, exchange_rate
+from analysis.exchange import Band, ExchangeRate, exchange_rate
 from analysis.style import ADAPTED, DASHES
 from analysis.worth import Worth
 
@@ -39,14 +40,17 @@ SCHEMA = pa.schema(
 
 def rates(found: Worth) -> tuple[ExchangeRate, ...]:
     """Along the real counts that were measured, for the most synthetic images of the method, a middle number and the
-    fewest."""
+    fewest; NaN where an end of the interval is infinite. None where that is so everywhere, and for one real count."""
+    if len(found.place.reals) < 2:
+        return ()
     law, place = found.law, found.place
     own = np.array([group == place.group for group in law.group])
     counts = np.union1d(law.synthetic[own & (law.synthetic > 0)], [place.synthetic])[::-1]
     kept = counts[np.unique(np.linspace(0, len(counts) - 1, MOST_LINES).round().astype(int))]
     spaced = np.geomspace if _log(found) else np.linspace
     real = spaced(place.reals[0], place.reals[-1], NUM_PLACES)
-    return tuple(exchange_rate(law, real, count, place.group) for count in kept)
+    drawn = (_told(exchange_rate(law, real, count, place.group)) for count in kept)
+    return tuple(rate for rate in drawn if np.isfinite(rate.average.median).any())
 
 
 def draw(found: Worth, drawn: Sequence[ExchangeRate]) -> Figure:
@@ -121,7 +125,7 @@ def figure(found: Worth, drawn: Sequence[ExchangeRate]) -> go.Figure:
             picture.add_trace(
                 go.Scatter(
                     x=rate.real,
-                    y=_finite(band.median),
+                    y=band.median,
                     mode="lines",
                     line={"color": colour, "dash": ("solid", "dash", "dot")[line]},
                     text=told,
@@ -145,8 +149,10 @@ def figure(found: Worth, drawn: Sequence[ExchangeRate]) -> go.Figure:
 
 
 def save(found: Worth, folder: Path) -> tuple[Path, ...]:
-    """Writes exchange.png, .svg, .html, .csv and .parquet into an existing folder."""
+    """Writes exchange.png, .svg, .html, .csv and .parquet into an existing folder; nothing where no rate is known."""
     drawn = rates(found)
+    if not drawn:
+        return ()
     page = interactive.save([figure(found, drawn)], folder, "exchange", _title(found))
     return (
         *plots.save(draw(found, drawn), folder, "exchange"),
@@ -156,17 +162,14 @@ def save(found: Worth, folder: Path) -> tuple[Path, ...]:
 
 
 def points(found: Worth, drawn: Sequence[ExchangeRate]) -> pa.Table:
-    """Every place of every line; null where a rate is infinite."""
+    """Every place of every line; null where a rate is not known."""
     records = [
         dict(zip(SCHEMA.names, (found.metric, found.place.group, real, synthetic, name, *values, beyond), strict=True))
         for rate in drawn
         for name in PANELS
         for band in (getattr(rate, name),)
         for real, synthetic, *values, beyond in zip(
-            *(
-                part.tolist()
-                for part in (rate.real, rate.synthetic, *map(_finite, (band.median, band.low, band.high)), rate.beyond)
-            ),
+            *(part.tolist() for part in (rate.real, rate.synthetic, band.median, band.low, band.high, rate.beyond)),
             strict=True,
         )
     ]
@@ -180,15 +183,16 @@ def _line(axes: Axes, rate: ExchangeRate, band: Band, line: int, limits: tuple[f
     low, high = (np.clip(end, limits[0] - 1, limits[1] + 1) for end in (band.low, band.high))
     axes.fill_between(rate.real, low, high, color=colour, alpha=0.12, linewidth=0)
     style = (0, dashes) if dashes else "-"
-    axes.plot(rate.real, _finite(band.median), color=colour, linestyle=style, linewidth=1.6, alpha=0.35)
-    measured = np.where(rate.beyond, np.nan, _finite(band.median))
+    axes.plot(rate.real, band.median, color=colour, linestyle=style, linewidth=1.6, alpha=0.35)
+    measured = np.where(rate.beyond, np.nan, band.median)
     axes.plot(rate.real, measured, color=colour, linestyle=style, linewidth=1.6, label=_label(rate))
 
 
 def _limits(drawn: Sequence[ExchangeRate]) -> tuple[float, float]:
     """Of y: the medians and 0, and of the bands as much again."""
-    medians = np.concatenate([_finite(band.median) for rate in drawn for band in (rate.average, rate.marginal)])
-    ends = np.concatenate([_finite(e) for r in drawn for b in (r.average, r.marginal) for e in (b.low, b.high)])
+    bands = [band for rate in drawn for band in (rate.average, rate.marginal)]
+    medians = np.concatenate([band.median for band in bands])
+    ends = np.concatenate([end for band in bands for end in band.bounds])
     known = medians[np.isfinite(medians)]
     least, most = min(0.0, known.min(initial=0.0)), max(0.0, known.max(initial=0.0))
     span = (most - least) or 1.0
@@ -197,8 +201,12 @@ def _limits(drawn: Sequence[ExchangeRate]) -> tuple[float, float]:
     return float(low - 0.05 * span), float(high + 0.05 * span)
 
 
-def _finite(values: Floats) -> Floats:
-    return np.where(np.isfinite(values), values, np.nan)
+def _told(rate: ExchangeRate) -> ExchangeRate:
+    bands = []
+    for band in (rate.marginal, rate.average):
+        known = np.isfinite(band.bounds).all(axis=0)
+        bands.append(Band(*(np.where(known, values, np.nan) for values in (band.median, *band.bounds))))
+    return replace(rate, marginal=bands[0], average=bands[1])
 
 
 def _log(found: Worth) -> bool:
@@ -215,9 +223,10 @@ def _title(found: Worth) -> str:
 
 def _caption(found: Worth, drawn: Sequence[ExchangeRate]) -> str:
     coverage = f"{drawn[0].coverage:.0%}"
+    gaps = "; no line: it cannot be told" if any(np.isnan(r.marginal.median).any() for r in drawn) else ""
     faint = "; faint: beyond the real images alone that were measured" if any(r.beyond.any() for r in drawn) else ""
     return (
-        f"{found.place.group}; shaded: {coverage} of the law's draws{faint};\n"
+        f"{found.place.group}; shaded: {coverage} interval{faint}{gaps};\n"
         "images are those of the training set: their share of each batch is another axis,"
         " and labels of the validation set cost too"
     )

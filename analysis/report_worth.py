@@ -4,16 +4,12 @@ All of it is of one method, the best that trains on both kinds of images, and co
 beside "no change" and whose coverage are said (analysis/worth.py).
 """
 
-import numpy as np
-
 from analysis import rates
 from analysis.prices import Gain, Prices, advise
 from analysis.report_blocks import Block, Bullets, Grid, Section, Text
 from analysis.report_context import Context
 from analysis.report_figures import picture
 from analysis.worth import HEADER, Worth, rows
-
-MOSTLY = 0.5  # of a curve must be known, or it is not drawn
 
 
 def worth(context: Context) -> Section | None:
@@ -28,7 +24,7 @@ def worth(context: Context) -> Section | None:
         return None
     blocks: list[Block] = []
     drawn = rates.rates(found)
-    if len(found.place.reals) > 1 and np.mean([np.isfinite(rate.average.median) for rate in drawn]) > MOSTLY:
+    if drawn:
         figure = rates.draw(found, drawn)
         blocks.append(picture("exchange", figure, "exchange rates against labelled real images"))
     error = f"1 - {found.metric}" if context.table.mode == "max" else found.metric

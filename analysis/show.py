@@ -116,7 +116,7 @@ def show_worth(console: Console, worth: "Worth") -> None:
     for cells in rows(worth):
         shown.add_row(*cells)
     console.print(shown)
-    if any(found.beyond for found in worth.savings):
+    if any(found.told and found.beyond for found in worth.savings):
         console.print("* beyond what was measured: the law's word alone", markup=False, highlight=False)
     for line in worth.lines:
         console.print(f"- {line}", markup=False, highlight=False, soft_wrap=True)

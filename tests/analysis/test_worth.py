@@ -17,6 +17,7 @@ import pytest
 from analysis import Row, Table, __main__, rates
 from analysis.bands import with_laws
 from analysis.curves import curves_of
+from analysis.exchange import exchange_rate, savings
 from analysis.prices import Prices
 from analysis.worth import HEADER, Worth, rows, worth
 from tests.analysis.scored import NUM_REAL, NUM_SYNTHETIC, recipes, table
@@ -48,8 +49,8 @@ def called(search: Table, monkeypatch: pytest.MonkeyPatch, folder: Path, *option
 def test_the_labels_that_are_saved_are_those_of_the_law(found: Worth) -> None:
     assert found.place.group == "finetune"
     assert (found.place.synthetic, found.place.total) == (NUM_SYNTHETIC, NUM_REAL)
-    for saving in found.savings:
-        assert saving.low <= saving.real + 0.08 * NUM_SYNTHETIC <= saving.high
+    # How often intervals hold the truth is for test_known_answers.py: this is one search.
+    assert all(saving.saved == pytest.approx(0.08 * NUM_SYNTHETIC, rel=0.35) for saving in found.savings)
     assert [saving.beyond for saving in found.savings] == [False] * 4 + [True], "all real images and more"
     assert found.headline.real == 0.5 * NUM_REAL
     mixed = worth(SEARCH, method="mixed", law=found.law)
@@ -74,7 +75,9 @@ def test_the_table_has_a_row_for_each_real_count_and_no_more_than_are_read(found
     assert [row[0] for row in shown] == ["100 (5%)", "200 (10%)", "500 (25%)", "1,000 (50%)", "2,000 (100%)"]
     assert all(len(row) == len(HEADER) for row in shown)
     assert shown[-1][1].endswith(" *")
-    assert len(rows(replace(found, savings=found.savings * 20))) == 10
+    counts = np.geomspace(100, 2000, 25)
+    many = {"rates": exchange_rate(found.law, counts, 10000, "finetune")}
+    assert len(rows(replace(found, savings=savings(found.law, counts, 10000, "finetune"), **many))) == 10
 
 
 def test_the_picture_shows_the_numbers_that_are_written(found: Worth) -> None:
@@ -154,7 +157,7 @@ def test_one_seed_is_said_and_a_trial_without_a_number_is_in_no_cell() -> None:
     assert "Every cell has one seed alone: how much of its error is chance is the law's guess." in said
 
 
-def test_where_the_error_hardly_moves_nothing_is_told_and_a_picture_can_still_be_drawn() -> None:
+def test_where_the_error_hardly_moves_nothing_is_told_and_no_picture_drawn(tmp_path: Path) -> None:
     rng = np.random.Generator(np.random.Philox(key=5))
     flat = worth(changed(lambda row: 0.7 + 0.004 * rng.standard_normal()), prices=Prices(1.0, 0.1))
     said = "\n".join(flat.lines)
@@ -162,8 +165,7 @@ def test_where_the_error_hardly_moves_nothing_is_told_and_a_picture_can_still_be
     assert "neither more labels nor more or better renders can be told to lower the error" in said
     assert "it cannot be told whether another image rendered is worth anything" in said
     assert {row[1] for row in rows(flat)} == {"cannot be told"}
-    (low, high), *_ = [axes.get_ylim() for axes in rates.draw(flat, rates.rates(flat)).axes]
-    assert math.isfinite(high - low)
+    assert rates.save(flat, tmp_path) == ()
 
 
 def test_without_recipes_on_real_images_alone_it_is_the_laws_word() -> None:
