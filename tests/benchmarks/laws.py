@@ -1,6 +1,6 @@
 """How well do laws predict cells that they have not seen, and do their 90% intervals cover 90%?
 
-    python tests/benchmarks/laws.py [TABLE.csv] [--draws 100]
+    python tests/benchmarks/laws.py [TABLE.csv] [--draws 40]
 
 TABLE.csv has columns num_real, num_synthetic and error; by default it is the grid of 9 x 8 ImageNet runs of Mikami et
 al. 2021 (pretrained on renders, fine-tuned on photographs). The law (`analysis.laws.fit`) is fitted to some of its
@@ -148,7 +148,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = ROOT.parent / "shared" / "data" / "laws" / "mikami_imagenet_r50.csv"
     parser.add_argument("table", nargs="?", type=Path, default=default, metavar="TABLE.csv")
-    parser.add_argument("--draws", type=int, default=100, help="random choices of 20 and of 12 cells")
+    parser.add_argument("--draws", type=int, default=40, help="random choices of 20 and of 12 cells")
     return parser.parse_args(arguments)
 
 
