@@ -158,6 +158,8 @@ def _start(client: Any, parcel: Parcel, search: str, job: str, digest: str, resu
 
 async def _follow(client: Any, job: str, show: Callable[[str], None], say: Callable[[str], None]) -> tuple[str, str]:
     """Shows a job's log to its end, through lost connections, every character once. Returns its status and message."""
+    from aiohttp import ClientError  # which is no OSError where a forwarded port answers and what is behind it does not
+
     shown, lost = 0, False
     while True:
         position = 0
@@ -172,7 +174,7 @@ async def _follow(client: Any, job: str, show: Callable[[str], None], say: Calla
                 lost = False
         except TimeoutError:
             pass
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, ClientError) as error:
             lost = _say_lost(error, lost, say)
         finally:
             await log.aclose()

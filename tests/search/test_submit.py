@@ -19,6 +19,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 import requests
 import torch
@@ -145,14 +146,15 @@ def test_jobs_are_numbered() -> None:
 class Flaky:
     """A job server whose connection is lost twice: in the middle of the log, and when asked how the job is."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Exception) -> None:
         self.calls = 0
+        self.lost = lost
 
     async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
         self.calls += 1
         yield "one\ntw"
         if self.calls == 1:
-            raise RuntimeError("WebSocket connection closed unexpectedly with close code 1006")
+            raise self.lost
         yield "o\nthree\n"
 
     def get_job_info(self, job: str) -> Any:
@@ -161,11 +163,12 @@ class Flaky:
         return SimpleNamespace(status=JobStatus.SUCCEEDED, message="done")
 
 
-def test_the_log_is_shown_once_through_a_lost_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("lost", [RuntimeError("closed with code 1006"), aiohttp.ServerDisconnectedError()])
+def test_the_log_is_shown_once_through_a_lost_connection(monkeypatch: pytest.MonkeyPatch, lost: Exception) -> None:
     monkeypatch.setattr(submit_module, "RETRY_S", 0.0)
     log: list[str] = []
     said: list[str] = []
-    assert asyncio.run(_follow(Flaky(), "toy-1", log.append, said.append)) == ("SUCCEEDED", "done")
+    assert asyncio.run(_follow(Flaky(lost), "toy-1", log.append, said.append)) == ("SUCCEEDED", "done")
     assert "".join(log) == "one\ntwo\nthree\n"
     assert len(said) == 1
     assert "the job goes on there" in said[0]
