@@ -92,7 +92,7 @@ def fetch(uri: str, digest: str | None = None) -> Pack:
 
 
 def entries() -> list[Entry]:
-    """The packs in the cache, those opened last first."""
+    """The packs in the cache, those opened last first. One that cannot be read is told in the log and passed over."""
     found = []
     for folder in _folders(cache_folder()):
         try:
@@ -101,6 +101,9 @@ def entries() -> list[Entry]:
             used, held = folder.stat().st_mtime, not _free(folder)
         except FileNotFoundError:
             continue  # removed meanwhile
+        except PackError:
+            log.warning("%s is not whole, or of another version; `python -m datasets cache clear` removes it", folder)
+            continue
         found.append(Entry(folder.name, uri, manifest.count, manifest.bytes, used, held))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 

@@ -315,6 +315,20 @@ def test_a_byte_that_flips_in_the_cache_is_found_and_told_what_to_do(
     assert command_line("verify", uri_of(pack))[0] == 0
 
 
+def test_an_entry_of_an_older_version_hides_no_other_and_is_fetched_again(
+    face_pack: Callable[..., Pack], cache: Path, command_line: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    packs = [face_pack(f"{seed}", 3, seed=seed) for seed in range(2)]
+    for pack in packs:
+        Pack.open(uri_of(pack))
+    manifest = cache / packs[0].digest / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"format": 2', '"format": 1'))
+    assert "packs: 1, " in command_line("cache", "ls")[1]
+    assert f"{manifest.parent} is not whole, or of another version" in caplog.text
+    Pack.open(uri_of(packs[0]), packs[0].digest)
+    assert "packs: 2, " in command_line("cache", "ls")[1]
+
+
 def test_clear_takes_what_is_old_and_never_what_a_process_has_open(
     face_pack: Callable[..., Pack], cache: Path, command_line: Callable[..., Any]
 ) -> None:
