@@ -88,7 +88,8 @@ class Nodes:
 
     def give_notice(self, node: subprocess.Popen[bytes]) -> None:
         """Says that a node will be taken away in a minute, as a watcher of spot notices does."""
-        raylet = next(p for p in processes() if p.pid in self.on(node) and "--raylet_socket_name=" in p.title)
+        on = set(self.on(node))
+        raylet = next(p for p in processes() if p.pid in on and "--raylet_socket_name=" in p.title)
         (name,) = (word.partition("=")[2] for word in raylet.title.split() if word.startswith("--node_id="))
         notice = ["--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot", "--deadline-remaining-seconds=60"]
         command = [*_RAY, "drain-node", f"--address={self.address}", f"--node-id={name}", *notice]
