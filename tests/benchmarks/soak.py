@@ -126,7 +126,8 @@ class Soak:
                     time.sleep(0.1)
                 if command.poll() is None and search.steps():
                     self._fault(cluster)
-            self._print(f"run {search.runs} ended with {command.returncode}: {search.output.splitlines()[-1][:150]}")
+            last = (search.output.splitlines() or [""])[-1]  # a driver that was killed early has said nothing
+            self._print(f"run {search.runs} ended with {command.returncode}: {last[:150]}")
             if command.returncode == 0:
                 return
 
