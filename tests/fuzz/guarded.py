@@ -18,7 +18,7 @@ from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 3 << 30  # a panorama of the largest size is 1.6 GB
-SECONDS = 10
+SECONDS = 60  # of a clock on the wall, which on a busy machine says little
 ACTS = ("os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "subprocess.Popen", "pty.spawn")
 CALLS = ("socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.bind", "urllib.Request")
 CHANGES = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.symlink", "os.link", "os.truncate", "os.chmod")
@@ -51,7 +51,8 @@ class Guarded:
         assert process.stdin is not None
         assert process.stdout is not None
         print(json.dumps([reader, str(folder)]), file=process.stdin, flush=True)
-        select.select([process.stdout], [], [], 3 * SECONDS)
+        if not select.select([process.stdout], [], [], 3 * SECONDS)[0]:
+            process.kill()  # it has not even ended itself
         line = process.stdout.readline()
         if not line:
             self._process = None
