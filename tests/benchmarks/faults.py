@@ -3,7 +3,7 @@
     python tests/benchmarks/faults.py [ROW ...] [--folder FOLDER]
 
 Each row is a small real search (two recipes, two seeds, one slot, on this machine) to which one thing is done in the
-middle, after which a user does what docs/reliability.md says: mostly nothing, or the same command again. A row has
+middle, after which a user does mostly nothing, or the same command again. A row has
 
     lost_steps  steps that were trained more than once, as the training processes count them themselves
     recovery_s  the longest time without a training step from the fault on; with another start of the command in it
