@@ -22,6 +22,7 @@ class Mapped:
     file: pa.MemoryMappedFile
     reader: pa.RecordBatchFileReader
     rows: int
+    bytes: int
     changed: int = -1  # ns; -1 until it is settled
 
     @classmethod
@@ -35,13 +36,17 @@ class Mapped:
         batches = -(-file.rows // rows) if rows else 0
         if batches != reader.num_record_batches:
             raise ValueError(f"must have {batches} record batches, but has {reader.num_record_batches}")
-        return cls(stream, reader, rows)
+        return cls(stream, reader, rows, file.bytes)
 
     def touched(self) -> bool:
-        """Whether anybody wrote into the file, or might have, since this was last asked."""
-        changed = os.fstat(self.file.fileno()).st_ctime_ns
+        """Whether anybody wrote into the file, or might have, since this was last asked. ValueError where it has become
+        shorter: who reads what is gone of a mapped file is killed (SIGBUS)."""
+        found = os.fstat(self.file.fileno())
+        changed = found.st_ctime_ns
         if changed == self.changed:
             return False
+        if found.st_size < self.bytes:
+            raise ValueError(f"must have {self.bytes} bytes, but has {found.st_size}")
         self.changed = changed if abs(time.time_ns() - changed) > SETTLED_NS else -1
         return True
 

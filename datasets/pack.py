@@ -120,7 +120,11 @@ class Pack:
         file = bisect.bisect_right(self._ends, i)
         row = i - (self._ends[file - 1] if file else 0)
         mapped = self._files.get(file) or self._map(file)
-        if mapped.touched():
+        try:
+            touched = mapped.touched()
+        except (OSError, ValueError) as error:
+            raise self._damaged(file, error) from None
+        if touched:
             self._distrust(file)
         k, j = divmod(row, mapped.rows)
         batch = self._batches.get((file, k)) or self._load(file, k)

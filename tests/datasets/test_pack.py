@@ -173,6 +173,15 @@ def test_what_changes_under_an_open_pack_is_found_when_it_is_read(tmp_path, sett
         np.testing.assert_array_equal(pack.sample(3)["x"], pages[3])
 
 
+def test_what_is_cut_off_under_an_open_pack_is_an_error_and_kills_nobody(tmp_path):
+    pack = write_pack(tmp_path / "p", [{"x": np.zeros((64, 1024), np.uint8)}], source={})
+    pack.sample(0)
+    file = tmp_path / "p" / pack.manifest.files[0].name
+    os.truncate(file, 10)
+    with pytest.raises(PackError, match=r"damaged \(must have \d+ bytes, but has 10\)"):
+        pack.sample(0)
+
+
 def test_the_digest_finds_what_checksums_do_not(tmp_path):
     """Words of a page that change places have the sum that they had."""
     words = np.arange(1024, dtype=np.uint64)
