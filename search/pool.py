@@ -17,7 +17,9 @@ from search.slots import SlotJob, slot_loop
 log = logging.getLogger(__name__)
 
 WATCH_S = 3.0  # how often the cluster's size is looked at
-CONTROLLERS = 5  # that a slot may lose: Train restarts a slot's workers, but nobody restarts its controller
+CONTROLLERS = 5  # that a slot may lose one after another: Train restarts its workers, but nobody its controller
+LASTED_S = 600.0  # a controller that lived so long is no more of those
+PAUSE_S = 2.0  # before another one is started
 
 
 def nodes() -> list[Node]:
@@ -107,11 +109,12 @@ class SlotPool:
         """A slot, to its end. Its workers go with its controller, and both are started anew."""
         lost = 0
         while True:
+            began = time.monotonic()
             try:
                 self._trainer(number).fit()
             except ActorDiedError as error:
-                lost += 1
-                if not self._closing.is_set() and lost < CONTROLLERS:
+                lost = lost + 1 if time.monotonic() - began < LASTED_S else 1
+                if lost < CONTROLLERS and not self._closing.wait(PAUSE_S):
                     log.warning(
                         "slot %d lost its controller and is started again: %s", number, str(error).split("\n")[0]
                     )

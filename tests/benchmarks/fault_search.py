@@ -71,15 +71,11 @@ class FaultySearch:
         self._token = f"FAULTS_TOKEN={uuid.uuid4().hex}"
         self._hit: float | None = None
         folder.mkdir(parents=True)
-        hooks = folder / "hooks"
-        hooks.mkdir()
-        (hooks / "sitecustomize.py").write_text(f"import runpy\n\nrunpy.run_path({str(HOOKS)!r})\n")
         name, value = self._token.split("=")
         self.environment = {
             name: value,
-            "FAULTS_STEPS": str(folder / "steps"),
+            **hooks(folder),
             "FAULTS_CLOCK": str(folder / "clock"),
-            "PYTHONPATH": str(hooks),
             "OMP_NUM_THREADS": "1",
             "TITRATE_PACK_CACHE": str(folder / "cache"),
         }
@@ -232,6 +228,14 @@ class FaultySearch:
             *(f"run {name} {status}" for name, status in running(self.tracking)),
             *(path for path in objects(self.store) if path.endswith((".tmp", "/lease.json")) or "/claims/" in path),
         ]
+
+
+def hooks(folder: Path, step_s: float = 0.0) -> dict[str, str]:
+    """The environment of processes that write their training steps into FOLDER/steps, each of `step_s` at least."""
+    place = folder / "hooks"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(f"import runpy\n\nrunpy.run_path({str(HOOKS)!r})\n")
+    return {"PYTHONPATH": str(place), "FAULTS_STEPS": str(folder / "steps"), "FAULTS_STEP_S": str(step_s)}
 
 
 def run_to_its_end(search: FaultySearch) -> None:

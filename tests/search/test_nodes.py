@@ -20,6 +20,7 @@ from pyarrow import fs
 from datasets import Pack
 from datasets.copying import copy_pack
 from search.config import load
+from tests.benchmarks.fault_search import hooks
 from tests.mlflow_server import MlflowServer
 from tests.nodes import Nodes, nodes
 from tests.s3 import S3, s3_server
@@ -33,7 +34,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKS = ("real", "synthetic", "val", "test")
-STEPS = 800
+STEPS = 400
+STEP_S = 0.05  # at least: some 10 s pass from a notice to the moment when it is heeded
 SEARCH = {
     "schedule: [real_only, synthetic_only, finetune]": "schedule: [real_only, synthetic_only]",
     "real_fraction: [0.5, 1.0]": "real_fraction: [1.0]",
@@ -118,6 +120,7 @@ def seen(toy_packs: Path, s3: S3, tmp_path_factory: pytest.TempPathFactory) -> I
     environment = {
         "OMP_NUM_THREADS": "1",
         "TITRATE_PACK_CACHE": str(folder / "cache"),
+        **hooks(folder, STEP_S),
     }
     server = MlflowServer(folder)
     server.start()

@@ -218,6 +218,7 @@ def test_a_slot_whose_controller_is_killed_is_started_again_but_not_without_end(
                 raise ActorDiedError
 
     monkeypatch.setattr("search.pool.TorchTrainer", Trainer)
+    monkeypatch.setattr("search.pool.PAUSE_S", 0.0)
     pool = SlotPool(1, SlotsConfig(count=1), None, dispatcher, "", "toy")  # type: ignore[arg-type]
     pool.start()
     until(lambda: not pool.alive)

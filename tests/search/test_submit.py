@@ -35,6 +35,7 @@ from search.cluster import EXCLUDES, ROOT
 from search.config import load
 from search.parcel import CODE, pack_up
 from search.submit import _asked, _follow, _next
+from tests.nodes import START_S
 from tests.toy import ONE_SLOT, toy_search
 
 STORED = {"name: toy": "name: toy\nstore: s3://bucket/store?region=us-west-2"}
@@ -244,7 +245,7 @@ def head() -> Iterator[Head]:
         out: Any = {"stdout": log, "stderr": log, "start_new_session": True}
         process = subprocess.Popen([*ray, *start], cwd=folder, env=env, preexec_fn=hear_interrupts, **out)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + START_S
         while "Ray runtime started" not in (said := (folder / "head.log").read_text()):
             assert process.poll() is None, said
             assert time.monotonic() < deadline, said
@@ -268,7 +269,7 @@ def test_a_job_outlives_who_follows_it_and_is_stopped_in_order_and_goes_on(
         "schedule: [real_only, synthetic_only, finetune]": "schedule: [real_only, synthetic_only]",
         "real_fraction: [0.5, 1.0]": "real_fraction: [1.0]",
         "pretrain: {steps: [4], lr: [0.05]}": "",
-        "budget: {steps: 6, rungs: [3, 6], seeds: 2}": "budget: {steps: 100, seeds: 1}",
+        "budget: {steps: 6, rungs: [3, 6], seeds: 2}": "budget: {steps: 1000, seeds: 1}",
     }
     path = str(toy_search(toy_packs, tmp_path, replace))
     shared = ["--shared", os.path.commonpath([toy_packs, tmp_path]), "--address", head.address]
