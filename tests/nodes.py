@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tests.s3 import free_port
 
-START_S = 240.0  # that a node may take on a busy machine
+START_S = 240.0  # that a node may take on a busy machine, in
+STARTS = 3  # tries: Ray picks the ports of its processes at random, and one may be taken
 _RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 _SMALL = ["--object-store-memory=100000000", "--dashboard-agent-listen-port=0"]
 # What Ray keeps for itself: on every node, and once in a cluster.
@@ -54,21 +55,30 @@ class Nodes:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
-        patience = {"RAY_raylet_start_wait_time_s": str(int(START_S))}
+        patience = {"RAY_raylet_start_wait_time_s": str(int(START_S / STARTS))}
         self.environment = {**environment, **token, **patience, "RAY_USAGE_STATS_ENABLED": "0"}
         self.address = f"127.0.0.1:{free_port()}"
         self._folder = Path(tempfile.mkdtemp(prefix="nodes-"))  # short: sockets have their paths in it
         self.alive: list[subprocess.Popen[bytes]] = []
         port = self.address.rpartition(":")[2]
         # A folder of its own, and not the one where a plain `ray.init()` looks for a cluster to join.
-        self.head = self._start(
-            "--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0", f"--temp-dir={self._folder}"
-        )
+        head = ["--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0", f"--temp-dir={self._folder}"]
+        try:
+            self.head = self._start(*head)
+        except RuntimeError:
+            self.end()
+            raise
 
     def add(self, *num_cpus: int) -> None:
         """More nodes, of so many CPUs each; they have joined. (Two that start at once take the same socket.)"""
         for count in num_cpus:
-            self._start(f"--address={self.address}", f"--num-cpus={count}")
+            for attempt in range(1, STARTS + 1):
+                try:
+                    self._start(f"--address={self.address}", f"--num-cpus={count}")
+                    break
+                except RuntimeError:
+                    if attempt == STARTS:
+                        raise
 
     def of(self, pid: int) -> subprocess.Popen[bytes]:
         """The node that a process runs on."""
@@ -122,7 +132,7 @@ class Nodes:
         deadline = time.monotonic() + START_S
         while "Ray runtime started" not in (said := log.read_text(errors="replace")):
             if node.poll() is not None or time.monotonic() > deadline:
-                self.end()
+                self.kill(node)
                 raise RuntimeError(f"a node must start within {START_S:.0f} s, but did not:\n{said}")
             time.sleep(0.1)
         return node
