@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from search.board import Board
-from search.job import Failed, Job, Measured, Outcome, Ticket, Unknown
+from search.job import Failed, Job, Measured, Outcome, Ticket
 from search.roster import SlotState
 from trainables.problem import Problem
 
@@ -18,11 +18,11 @@ LOOK_AGAIN_S = 2.0  # how long a stage that another search trains is left alone
 
 
 class Dispatcher:
-    """See the module. Trials call `submit` and `outcome`, the scheduler `stop`, slots `take` and what follows it.
+    """See the module. Trials call `outcome`, the scheduler `stop`, slots `take` and what follows it.
 
     A slot's words carry its incarnation: those of a process that it no longer is, or about a job that it no longer
-    has, change nothing. After a restart the dispatcher knows nothing: slots and trials that it does not know are told
-    so, and begin again.
+    has, change nothing. After a restart the dispatcher knows nothing: a slot that it does not know is told so and
+    begins again, and a trial's question brings its ticket along.
     """
 
     def __init__(self, problem: Problem, *, share: bool, max_failures: int) -> None:
@@ -39,11 +39,13 @@ class Dispatcher:
         self._board.submit(ticket)
         self._serve()
 
-    async def outcome(self, job: str, index: int) -> Outcome | Unknown:
-        """The job's outcome number `index`, as soon as there is one."""
-        entry = self._board.entries.get(job)
+    async def outcome(self, ticket: Ticket, index: int) -> Outcome:
+        """The outcome number `index` of a ticket's job, as soon as there is one. It is queued if it is not known: the
+        first time, and after a restart of the dispatcher."""
+        await self.submit(ticket)
+        entry = self._board.entries.get(ticket.id)
         if entry is None:
-            return _stopped() if self._board.is_over(job) else Unknown()
+            return _stopped()
         while len(entry.outcomes) <= index:
             if entry.stopped:
                 return _stopped()

@@ -140,6 +140,7 @@ class Engine:
                 name="tune",
                 storage_path=str(self._storage),
                 verbose=0,
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # the store has the weights
                 stop=EndWhen(lambda: self.interrupted or self._slots.alive == 0),
             ),
         )

@@ -76,8 +76,3 @@ class Failed:
 
 
 Outcome = Measured | Failed
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """The dispatcher does not know the job (it was restarted): submit it again."""

@@ -23,7 +23,7 @@ class LedgerSearcher(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         ticket = self._ledger.next_ticket(self._bound())
         if ticket is not None:
-            return {"ticket": vars(ticket), "dispatcher": self._dispatcher}
+            return {"ticket": ticket, "dispatcher": self._dispatcher}
         return Searcher.FINISHED if self._ledger.exhausted else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:

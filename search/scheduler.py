@@ -9,7 +9,7 @@ from ray.tune import Stopper
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
-from search.job import Failed, Ticket
+from search.job import Failed, Measured, Ticket
 from search.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -28,18 +28,19 @@ class LedgerScheduler(FIFOScheduler):
         return FIFOScheduler, ()  # in Tune's experiment checkpoint, which is not used: the study is the state
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        ticket = Ticket(**trial.config["ticket"])
-        if self._measured(ticket, result):
+        ticket = _ticket(trial)
+        if self._measured(ticket, result["measured"]):
             return self.CONTINUE
         self._dispatcher.stop.remote(ticket.id)
         return self.STOP
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """After the last rung, which Tune shows nowhere else, or after a verdict to stop."""
-        ticket = Ticket(**trial.config["ticket"])
-        told = result["steps_trained"], self._steps_alone(ticket, result["rung"])
-        if result["final"]:
-            self._measured(ticket, result)
+        ticket = _ticket(trial)
+        last: Measured = result["measured"]
+        told = last.steps_trained, self._steps_alone(ticket, last.step)
+        if last.final:
+            self._measured(ticket, last)
             self._ledger.finished(ticket, *told)
             self._dispatcher.stop.remote(ticket.id)
         else:
@@ -47,7 +48,7 @@ class LedgerScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """The job failed; or the trial's actor died, and a new one takes the ticket, whose job goes on meanwhile."""
-        ticket = Ticket(**trial.config["ticket"])
+        ticket = _ticket(trial)
         # Tune tells of the error before it knows the exception; the dispatcher has the slot's own traceback.
         failure: Failed | None = ray.get(self._dispatcher.failure.remote(ticket.id))
         if failure is None and self._ledger.lost(ticket):
@@ -57,12 +58,15 @@ class LedgerScheduler(FIFOScheduler):
         self._ledger.failed(ticket, failure.traceback if failure else "the trial's actor died before its job ended")
 
     def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        self._dispatcher.stop.remote(Ticket(**trial.config["ticket"]).id)
+        self._dispatcher.stop.remote(_ticket(trial).id)
 
-    def _measured(self, ticket: Ticket, result: dict[str, Any]) -> bool:
-        prefix = "metrics/"  # Tune flattens nested results
-        metrics = {name.removeprefix(prefix): value for name, value in result.items() if name.startswith(prefix)}
-        return self._ledger.measured(ticket, result["rung"], metrics, result["time_ms"])
+    def _measured(self, ticket: Ticket, outcome: Measured) -> bool:
+        return self._ledger.measured(ticket, outcome.step, outcome.metrics, outcome.time_ms)
+
+
+def _ticket(trial: Trial) -> Ticket:
+    ticket: Ticket = trial.config["ticket"]
+    return ticket
 
 
 class EndWhen(Stopper):

@@ -2,6 +2,7 @@
 ended: COMPLETE with the mean at the last rung, PRUNED at an earlier one, or FAIL."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,62 +11,56 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.entry import GOES_TO, MEASURED, RUNGS, SEEDS, TRAINED, Entry
 from search.proposer import Proposal
+from search.study_rows import StudyRows
 
 CLOSED = "closed"  # user attribute of the study
 ORIGIN = "origin"  # of a trial: search.proposer.Origin as JSON
 
 
 class StudyWriter:
-    """Writes one study, each fact in one transaction, past what Optuna's own `ask` and `tell` read again each time.
-
-    It is the only writer, so that it knows the number of the next trial. `against`: the costs that are objectives too.
-    """
+    """Writes one study, each event in one transaction. `against`: the costs that are objectives too."""
 
     def __init__(self, study: optuna.Study, against: tuple[str, ...]) -> None:
         self._study = study
-        self._storage = study._storage
+        self._rows = StudyRows(study)
         self._against = against
-        self._number = self._storage.get_n_trials(study._study_id)
 
     def begin(self, proposal: Proposal) -> FrozenTrial:
         """A new RUNNING trial."""
-        trial = create_trial(
-            state=TrialState.RUNNING,
-            params=proposal.params,
-            distributions=proposal.distributions,
-            user_attrs={"recipe": proposal.recipe.key} | _origin(proposal),
-            system_attrs=proposal.system_attrs,
+        return self._rows.begin(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=proposal.params,
+                distributions=proposal.distributions,
+                user_attrs={"recipe": proposal.recipe.key} | _origin(proposal),
+                system_attrs=proposal.system_attrs,
+            )
         )
-        trial._trial_id = self._storage.create_new_trial(self._study._study_id, template_trial=trial)
-        trial.number = self._number
-        self._number += 1
-        return trial
 
     def report(self, entry: Entry, step: int, mean: float) -> None:
         """A rung that every replicate has reached."""
         if self._against:  # Optuna takes no intermediate values beside several objectives
-            self._attr(entry, RUNGS, json.dumps({str(s): value for s, value in entry.reported.items()}))
+            self._write(entry, **{RUNGS: _numbered(entry.reported)}, **_measured(entry))
         else:
-            self._storage.set_trial_intermediate_value(entry.trial._trial_id, step, mean)
-        self._measured(entry)
+            self._rows.write(entry.trial, intermediate={step: mean}, user_attrs=_measured(entry))
 
     def goes_to(self, entry: Entry) -> None:
-        self._attr(entry, GOES_TO, entry.goes_to)
+        self._write(entry, **{GOES_TO: entry.goes_to})
 
     def seeds(self, entry: Entry) -> None:
         """The final values of its replicates so far, from which a race goes on."""
-        self._attr(entry, SEEDS, json.dumps({str(r): value for r, value in entry.seeds.items()}))
-        self._measured(entry)
+        self._write(entry, **{SEEDS: _numbered(entry.seeds)}, **_measured(entry))
 
     def trained(self, entry: Entry) -> None:
         """The steps that were trained for each of its replicates, in all runs of the search."""
-        self._attr(entry, TRAINED, json.dumps({str(r): steps for r, steps in entry.steps_trained.items()}))
+        self._write(entry, **{TRAINED: _numbered(entry.steps_trained)})
 
     def tell(self, entry: Entry) -> FrozenTrial:
         """The recipe's end. Returns the trial as it ended."""
+        told: dict[str, Any] = {}
         if entry.failed:
-            self._attr(entry, "error", next(iter(entry.failed.values())).strip().splitlines()[-1])
-            self._attr(entry, "failed_replicates", sorted(entry.failed))
+            told["error"] = next(iter(entry.failed.values())).strip().splitlines()[-1]
+            told["failed_replicates"] = sorted(entry.failed)
         value, values = entry.final(), None
         if value is not None and value == value:
             state, values = TrialState.COMPLETE, [value, *(entry.costs[name] for name in self._against)]
@@ -76,10 +71,9 @@ class StudyWriter:
         else:  # no replicate ended, or the metric is NaN
             state = TrialState.FAIL
         ended = entry.as_trial(state, values, self._against)
-        for name, attr in ended.system_attrs.items():
-            if name not in entry.trial.system_attrs:  # how far each constraint is from being kept
-                self._storage.set_trial_system_attr(entry.trial._trial_id, name, attr)
-        self._storage.set_trial_state_values(entry.trial._trial_id, state, values)
+        # How far each constraint is from being kept is a system attribute too.
+        new = {name: attr for name, attr in ended.system_attrs.items() if name not in entry.trial.system_attrs}
+        self._rows.write(entry.trial, user_attrs=told, system_attrs=new, state=state, values=values)
         return ended
 
     def closed(self, budget: list[Any]) -> None:
@@ -92,12 +86,17 @@ class StudyWriter:
         found: list[Any] | None = self._study.user_attrs.get(CLOSED)
         return found
 
-    def _measured(self, entry: Entry) -> None:
-        if measured := entry.measured():
-            self._attr(entry, MEASURED, json.dumps(measured))
+    def _write(self, entry: Entry, **attrs: Any) -> None:
+        self._rows.write(entry.trial, user_attrs=attrs)
 
-    def _attr(self, entry: Entry, name: str, value: Any) -> None:
-        self._storage.set_trial_user_attr(entry.trial._trial_id, name, value)
+
+def _measured(entry: Entry) -> dict[str, str]:
+    measured = entry.measured()
+    return {MEASURED: json.dumps(measured)} if measured else {}
+
+
+def _numbered(values: Mapping[int, float]) -> str:
+    return json.dumps({str(number): value for number, value in values.items()})
 
 
 def _origin(proposal: Proposal) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""A trial: a Tune Trainable that holds no accelerator and imports no torch. It submits its ticket and waits.
+"""A trial: a Tune Trainable that holds no accelerator and imports no torch. It hands in its ticket and waits.
 
-Nothing is submitted in `setup` or `reset_config`: with reused actors Tune may call them late, for a trial that has
-already ended. The first `step` submits, idempotently.
+Nothing is asked in `setup` or `reset_config`: with reused actors Tune may call them late, for a trial that has already
+ended. It is `step` that brings the ticket, idempotently.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from search.job import Failed, Outcome, Ticket, Unknown
+from search.job import Failed, Outcome, Ticket
 
 
 class TrialFailed(RuntimeError):
@@ -17,7 +17,8 @@ class TrialFailed(RuntimeError):
 
 
 class RecipeTrial(tune.Trainable):
-    """One replicate of one recipe. A step is one evaluation."""
+    """One replicate of one recipe. A step is one evaluation, which Tune passes on as one value (search.job.Measured):
+    it would keep statistics of every number that it can see."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._begin(config)
@@ -27,36 +28,14 @@ class RecipeTrial(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._ticket = Ticket(**config["ticket"])
+        self._ticket: Ticket = config["ticket"]
         self._dispatcher: Any = ray.get_actor(config["dispatcher"])
         self._seen = 0
 
     def step(self) -> dict[str, Any]:
-        outcome: Outcome | Unknown = Unknown()
-        if self._seen:
-            outcome = self._ask()
-        while isinstance(outcome, Unknown):  # not submitted yet, or the dispatcher was restarted
-            ray.get(self._dispatcher.submit.remote(self._ticket))
-            outcome = self._ask()
+        outcome: Outcome = ray.get(self._dispatcher.outcome.remote(self._ticket, self._seen))
         if isinstance(outcome, Failed):
             raise TrialFailed(outcome.traceback)
         self._seen += 1
-        return {
-            "metrics": outcome.metrics,
-            "rung": outcome.step,
-            "time_ms": outcome.time_ms,
-            "steps_trained": outcome.steps_trained,
-            "final": outcome.final,
-            "done": outcome.final,  # Tune's own word, which it also sets where a verdict ends the trial
-        }
-
-    def _ask(self) -> Outcome | Unknown:
-        answer: Outcome | Unknown = ray.get(self._dispatcher.outcome.remote(self._ticket.id, self._seen))
-        return answer
-
-    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
-        """Nothing: the store holds the weights, the study holds the values."""
-        return {}
-
-    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
-        """Nothing to load; see `save_checkpoint`."""
+        # `done` is Tune's own word, which it also sets where a verdict ends the trial.
+        return {"measured": outcome, "done": outcome.final}

@@ -62,9 +62,8 @@ def dispatch(num_jobs: int, num_slots: int, *, pause_s: float = 0.0) -> tuple[fl
     async def trial() -> None:
         for ticket in tickets:
             submitted[ticket.id] = time.perf_counter()
-            await dispatcher.submit(ticket)
             for index in range(REPORTS):
-                outcome = await dispatcher.outcome(ticket.id, index)
+                outcome = await dispatcher.outcome(ticket, index)
                 assert isinstance(outcome, Measured), outcome
 
     async def slot(number: int) -> None:

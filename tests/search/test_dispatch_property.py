@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from search.dispatcher import Dispatcher
-from search.job import Failed, Job, Measured, Ticket, Unknown
+from search.job import Failed, Job, Measured, Ticket
 from search.roster import BEAT_S
 from tests.toy import RECIPES, toy_problem
 from tests.virtual import play
@@ -282,12 +282,9 @@ class World:
         """A recipe's rungs, in the order in which they were delivered, and how it ended."""
         rungs: list[int] = []
         while True:
-            for _ in range(self.random.choice((1, 1, 2))):
-                await self.say("submit", ticket)
             seen = 0
             while True:
-                outcome = await self.say("outcome", ticket.id, seen)
-                assert not isinstance(outcome, Unknown)
+                outcome = await self.say("outcome", ticket, seen)
                 if isinstance(outcome, Failed):
                     assert (await self.say("failure", ticket.id)).error == outcome.error
                     await self.over(ticket)
@@ -309,8 +306,7 @@ class World:
         """The scheduler's last word, once or twice; what a trial said before may arrive after it."""
         await self.say("stop", ticket.id)
         if self.random.random() < 0.5:
-            self.send("submit", ticket)
-            late = await self.say("outcome", ticket.id, 99)
+            late = await self.say("outcome", ticket, 99)
             assert isinstance(late, Failed)
             await self.say("stop", ticket.id)
 

@@ -9,7 +9,7 @@ import pytest
 
 from search.board import REMEMBERED
 from search.dispatcher import Dispatcher
-from search.job import Failed, Job, Measured, Ticket, Unknown
+from search.job import Failed, Job, Measured, Ticket
 from search.queue import PASSES
 from tests.toy import RECIPES, toy_problem
 from tests.virtual import play
@@ -92,18 +92,19 @@ def test_without_sharing_nothing_waits(make: Any) -> None:
     play(scene())
 
 
-def test_outcomes_arrive_in_order_and_unknown_jobs_say_so(make: Any) -> None:
+def test_a_question_queues_the_job_and_outcomes_arrive_in_order(make: Any) -> None:
     async def scene() -> None:
         d = make()
         t = ticket("real")
-        assert isinstance(await d.outcome(t.id, 0), Unknown)
-        await d.submit(t)
-        waiting = asyncio.create_task(d.outcome(t.id, 0))
+        waiting = asyncio.create_task(d.outcome(t, 0))
+        again = asyncio.create_task(d.outcome(t, 0))  # Ray asks again where it cannot tell whether it was heard
+        await asyncio.sleep(0)
         job = await d.take(0, "a", 0)
         await d.report(0, "a", job.id, measured(3), 0)
-        assert await waiting == measured(3)
+        assert await waiting == await again == measured(3)
+        assert await d.take(1, "b", 0) == "wait"
         await d.report(0, "a", job.id, measured(6, final=True), 0)
-        assert await d.outcome(t.id, 1) == measured(6, final=True)
+        assert await d.outcome(t, 1) == measured(6, final=True)
 
     play(scene())
 
@@ -119,8 +120,8 @@ def test_a_killed_slot_gives_its_job_back_once_and_fails_it_twice(make: Any) -> 
         assert (await d.take(0, "b", 0)).id == t.id  # first in the queue again
         await d.report(0, "b", t.id, measured(3), 0)  # reported by both incarnations: it counts once
         assert (await d.take(0, "c", 0)).id == ticket("mixed", number=2).id
-        assert await d.outcome(t.id, 0) == measured(3)
-        end = await d.outcome(t.id, 1)
+        assert await d.outcome(t, 0) == measured(3)
+        end = await d.outcome(t, 1)
         assert isinstance(end, Failed)
         assert "killed its slot 2 times" in end.error
 
@@ -152,12 +153,12 @@ def test_a_job_is_forgotten_when_the_scheduler_says_that_it_is_over_and_its_slot
         stage = job.path[0].stage.key
         await d.report(0, "a", t.id, measured(3), 3)
         await d.stop(t.id)
-        assert await d.outcome(t.id, 0) == replace(measured(3), steps_trained=3)  # a slot still has it
+        assert await d.outcome(t, 0) == replace(measured(3), steps_trained=3)  # a slot still has it
         assert await d.progress(0, "a", t.id, stage, 4, 4) is False
         await d.released(0, "a", t.id, 5)
         assert not d._board.entries
         await d.submit(t)  # a word that was late
-        assert isinstance(await d.outcome(t.id, 0), Failed)
+        assert isinstance(await d.outcome(t, 0), Failed)
         assert await d.take(0, "a", 0.01) == "wait"
         assert (await d.snapshot())["steps_trained"] == 5
 
@@ -172,7 +173,7 @@ def test_a_failure_is_known_until_the_scheduler_has_asked_for_it(make: Any) -> N
         await d.take(0, "a", 0)
         await d.report(0, "a", t.id, Failed("it broke", "Traceback"), 0)
         for _ in range(2):  # the trial that asked may have died with the answer
-            assert await d.outcome(t.id, 0) == Failed("it broke", "Traceback")
+            assert await d.outcome(t, 0) == Failed("it broke", "Traceback")
         assert await d.failure(t.id) == Failed("it broke", "Traceback")
         await d.stop(t.id)
         assert await d.failure(t.id) is None
@@ -215,7 +216,7 @@ def test_closing_ends_every_question(make: Any) -> None:
         t = ticket("real")
         await d.submit(t)
         await d.take(0, "a", 0)
-        idle, waiting = asyncio.create_task(d.take(1, "b", 30)), asyncio.create_task(d.outcome(t.id, 0))
+        idle, waiting = asyncio.create_task(d.take(1, "b", 30)), asyncio.create_task(d.outcome(t, 0))
         await asyncio.sleep(0.01)
         await d.close()
         assert await idle == "close"
@@ -236,7 +237,7 @@ def test_steps_are_counted_over_incarnations_and_given_with_the_outcome(make: An
         await d.progress(0, "a", t.id, stage, 5, 5)
         await d.take(0, "b", 0)  # killed after step 5; the checkpoint was of step 3
         await d.report(0, "b", t.id, measured(6, final=True), 3)
-        end = await d.outcome(t.id, 1)
+        end = await d.outcome(t, 1)
         assert isinstance(end, Measured)
         assert end.steps_trained == 8
         assert (await d.snapshot())["steps_trained"] == 8
@@ -415,7 +416,7 @@ def test_a_job_that_needs_no_training_goes_first_even_while_its_stage_is_trained
         assert (await d.snapshot())["waiting"] == {again.id: stage}
         await d.milestone(0, "a", one.id, stage, 6, 0)
         assert (await d.take(2, "c", 0)).id == again.id
-        assert isinstance(await d.outcome(again.id, 0), Measured)
+        assert isinstance(await d.outcome(again, 0), Measured)
 
     play(scene())
 
@@ -491,7 +492,7 @@ def test_a_silent_slot_loses_its_job_and_what_it_says_later_changes_nothing(make
         assert not shot["slots"][0]["silent"]
         assert shot["slots"][1]["job"] == t.id
         await d.report(1, "b", t.id, measured(6, final=True), 0)
-        assert (await d.outcome(t.id, 0)).final
+        assert (await d.outcome(t, 0)).final
 
     play(scene())
 
@@ -565,18 +566,18 @@ def test_a_stop_that_comes_too_late_twice_or_for_nobody_changes_nothing(make: An
         for t in (done, stopped):
             await d.submit(t)
         await finish(d, 0, "a", await d.take(0, "a", 0))
-        assert (await d.outcome(done.id, 0)).final
+        assert (await d.outcome(done, 0)).final
         await d.stop(done.id)
         await d.stop("nobody")
         job = await d.take(0, "a", 0)
         await d.report(0, "a", job.id, measured(3), 0)
-        waiting = asyncio.create_task(d.outcome(stopped.id, 1))
+        waiting = asyncio.create_task(d.outcome(stopped, 1))
         await asyncio.sleep(0)
         await d.stop(stopped.id)
         await d.stop(stopped.id)
         assert (await waiting).error == "the job was stopped"
         await d.report(0, "a", job.id, measured(6, final=True), 0)  # was on its way
-        assert isinstance(await d.outcome(stopped.id, 1), Failed)
+        assert isinstance(await d.outcome(stopped, 1), Failed)
         again = replace(stopped, after=3)
         await d.submit(again)
         assert (await d.take(0, "a", 0)).rungs == (6,)
