@@ -31,6 +31,9 @@ class Ticket:
     def recipe(self) -> Recipe:
         return Recipe.from_params(dict(self.params))
 
+    def __deepcopy__(self, _: Any) -> "Ticket":
+        return self  # a value; Tune copies the config of a trial several times
+
 
 @dataclass(frozen=True)
 class Job:

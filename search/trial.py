@@ -39,3 +39,7 @@ class RecipeTrial(tune.Trainable):
         self._seen += 1
         # `done` is Tune's own word, which it also sets where a verdict ends the trial.
         return {"measured": outcome, "done": outcome.final}
+
+    def get_auto_filled_metrics(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """Nothing: of what Tune adds to a result (times, process, host, the config again) nothing is read here."""
+        return {}
