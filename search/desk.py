@@ -23,8 +23,9 @@ log = logging.getLogger(__name__)
 ASK_AT_FIRST_S = 0.05  # after a report, while a verdict is on its way; then twice as long each time, up to
 ASK_EVERY_S = 0.5  # how often a slot tells where it is and asks whether to go on
 TAKE_WAIT_S = 2.0  # how long one question for work waits
-PATIENCE_S = (2.0, 5.0, 10.0, 20.0, 30.0)  # after each failure of the store in a row: an outage of a minute is none
-LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # somebody must see to it: it is no outage
+# Somebody must see to these: they are no outages. Object stores have words in the place of numbers.
+LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)
+DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY_ID", "SIGNATURE_DOES_NOT_MATCH", "NO_SUCH_BUCKET", "PERMISSION_DENIED")
 PEER_LOSS_S = 6.0  # Train notices a killed worker and ends its peers well within this
 
 
@@ -63,8 +64,6 @@ class Desk:
         self._incarnation = ranks.broadcast(f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}")
         self._pace = Pace()
         self._left = threading.Event()
-        self._outages = 0  # in a row, without a checkpoint that was written since
-        self._saved = 0  # checkpoints, before the last outage
         if ranks.first:
             threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
 
@@ -85,7 +84,7 @@ class Desk:
             job = "leave"
         elif self.ranks.first:
             try:
-                job = ray.get(self._say("take", TAKE_WAIT_S))
+                job = ray.get(self._say("take", TAKE_WAIT_S, self.trainer.steps_trained))
             except ActorDiedError:
                 job = "close"
         self._pace.hurry()
@@ -138,10 +137,10 @@ class Desk:
         """Says what ended a job to the dispatcher, and to the slot what to do.
 
         A verdict, or another search that trains the stage: go on with the next job. An error of the place and not of
-        the recipe (store or packs cannot be read or written): the job stays unfinished and the slot ends, but with one
-        worker it tries again a few times first, where it may pass. A poisoned process: restart, and the job is
-        queued again. Anything else fails the job; with several workers the slot restarts, since the others wait for
-        this one.
+        the recipe (store or packs cannot be read or written): the job stays unfinished and the slot ends, but where it
+        may pass, it tries again a few times first. A poisoned process: restart, and the job is queued again. Anything
+        else fails the job. With several workers the slot restarts where it would go on, since the others wait for this
+        one.
         """
         import torch
 
@@ -161,17 +160,15 @@ class Desk:
             return "go on"
         self.trainer.forget()
         if isinstance(error, (OSError, PackError)):
-            if self.ranks.first:
+            if _may_pass(error):
+                log.warning("slot %d: %s", self._slot, error)
+                words = (job.id, _one_line(error), self._num_saved(), self.trainer.steps_trained)
+                tries_again = ray.get(self._say("outage", *words))
+            else:
                 ray.get(self._say("released", job.id, self.trainer.steps_trained))
-            if self.trainer.checkpoints.saved > self._saved:
-                self._outages, self._saved = 0, self.trainer.checkpoints.saved
-            if alone and self._may_pass(error) and self._outages < len(PATIENCE_S):
-                log.warning("slot %d tries again: %s", self._slot, error)
-                time.sleep(PATIENCE_S[self._outages])
-                self._outages += 1
-                return "go on"
-            self.lost(error)
-            return "end" if alone else "restart"
+                self.lost(error)
+                tries_again = False
+            return "restart" if not alone else "go on" if tries_again else "end"
         if isinstance(error, torch.AcceleratorError):
             return "restart"
         if not alone and isinstance(error, RuntimeError):
@@ -181,14 +178,9 @@ class Desk:
         ray.get(self._say("report", job.id, outcome, self.trainer.steps_trained))
         return "go on" if alone else "restart"
 
-    def _may_pass(self, error: Exception) -> bool:
-        """Whether it is an outage of the store: not that it is full or read-only, nor a pack that is not right."""
-        cause: BaseException | None = error
-        while isinstance(cause, OSError):
-            if cause.errno in LASTING:
-                return False
-            cause = cause.__context__
-        return isinstance(error, OSError)
+    def _num_saved(self) -> int:
+        """The checkpoints that this process has written."""
+        return int(self.trainer.checkpoints.saved) if self.trainer is not None else 0
 
     def _say(self, what: str, *words: Any) -> Any:
         return getattr(self._dispatcher, what).remote(self._slot, self._incarnation, *words)
@@ -196,8 +188,18 @@ class Desk:
     def _beat(self) -> None:
         """A thread of its own, so that a long step or an evaluation is no silence."""
         while not self._left.is_set():
-            self._say("beat")
+            self._say("beat", self._num_saved())
             self._left.wait(BEAT_S)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is an outage of the store: not that it is full or denied, nor a pack that is not right."""
+    cause: BaseException | None = error
+    while isinstance(cause, OSError):
+        if cause.errno in LASTING or any(word in str(cause) for word in DENIED):
+            return False
+        cause = cause.__context__
+    return isinstance(error, OSError)
 
 
 def _one_line(error: Exception) -> str:

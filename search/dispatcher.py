@@ -11,6 +11,7 @@ from typing import Any
 
 from search.board import Board
 from search.job import Failed, Job, Measured, Outcome, Ticket
+from search.patience import Patience
 from search.roster import SlotState
 from trainables.problem import Problem
 
@@ -29,6 +30,7 @@ class Dispatcher:
         self._board = Board(problem, _now, share=share, max_failures=max_failures)
         self._takers: dict[int, asyncio.Future[Job | str]] = {}  # slots that wait for work, first come first
         self._errors: dict[int, str] = {}  # slots that ended because they could not work
+        self._patience = Patience(_now)
         self._division = ""  # of the store, as the slots' processes compute it
         self._closing = False
 
@@ -74,23 +76,27 @@ class Dispatcher:
         self._hear(slot, incarnation)
         self._division = division
 
-    async def beat(self, slot: int, incarnation: str) -> None:
-        """The slot's process lives."""
-        self._hear(slot, incarnation)
+    async def beat(self, slot: int, incarnation: str, saved: int = 0) -> None:
+        """The slot's process lives, and has written so many checkpoints."""
+        if self._hear(slot, incarnation) is not None:
+            self._patience.saved(slot, incarnation, saved)
         self._look()
 
-    async def take(self, slot: int, incarnation: str, wait_s: float) -> Job | str:
-        """Work for a slot: a job, "wait" when there is none within `wait_s`, or "close"."""
+    async def take(self, slot: int, incarnation: str, wait_s: float, trained: int = 0) -> Job | str:
+        """Work for a slot whose process has trained so many steps: a job, "wait" when there is none within `wait_s`, or
+        "close"."""
         state = self._hear(slot, incarnation)
         self._look()
         # A lost slot may be started again by Train, since its other workers waited.
         if slot in self._errors or self._closing:
             return "close"
-        if state is None:
-            await asyncio.sleep(wait_s)
+        pause = self._patience.pause(slot)
+        if state is None or pause:
+            await asyncio.sleep(min(wait_s, pause) if pause else wait_s)
             return "wait"
         if state.job is not None:  # the answer to its last question was lost on the way
             self._board.give_back(state)
+        state.trained = max(state.trained, trained)  # nobody's here: a dispatcher before this one has booked them
         state.asked = True
         self._dismiss(slot, "wait")
         taker: asyncio.Future[Job | str] = asyncio.get_running_loop().create_future()
@@ -158,6 +164,20 @@ class Dispatcher:
         if state is not None:
             self._board.give_back(state, urgent=not state.refused)
             self._serve()
+
+    async def outage(self, slot: int, incarnation: str, job: str, error: str, saved: int, trained: int) -> bool:
+        """The store failed a slot at a job, which is queued again. False: once too often, and the slot ends.
+
+        `saved` are the checkpoints that its process has written; each of its workers may say so.
+        """
+        state = self._at_work(slot, incarnation, job, trained)
+        if state is not None:
+            self._patience.saved(slot, incarnation, saved)
+            self._board.give_back(state, urgent=True)
+            if not self._patience.outage(slot):
+                self._errors[slot] = error
+            self._serve()
+        return slot not in self._errors
 
     async def lost(self, slot: int, incarnation: str, error: str) -> None:
         """A slot cannot work (its packs, the store, its start); it ends. With the last one, the search does."""

@@ -4,7 +4,9 @@ No Kubernetes is touched. The fields are those that `ray-operator/apis/ray/v1/*_
 write, of pods those that the manifests use; an unknown one is an error.
 """
 
+import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,7 @@ CONTAINER = fields(
     ports=many(fields("containerPort", name={"type": "string", "maxLength": 15}, containerPort=COUNT)),
     resources=fields("requests limits", requests=WORDS, limits=WORDS),
     volumeMounts=MOUNTS,
+    lifecycle=fields("preStop", preStop=fields("exec", exec=fields("command", command=many(TEXT)))),
 )
 POD = fields(
     "containers",
@@ -54,6 +57,7 @@ POD = fields(
     volumes=many(fields("name", name=TEXT, persistentVolumeClaim=fields("claimName", claimName=TEXT))),
     nodeSelector=WORDS,
     tolerations=many(fields("key", key=TEXT, operator=one_of("Exists", "Equal"), value=TEXT, effect=TEXT)),
+    terminationGracePeriodSeconds=COUNT,
     securityContext=fields(runAsUser=COUNT, runAsGroup=COUNT, runAsNonRoot=FLAG, fsGroup=COUNT),
 )
 TEMPLATE = fields("spec", metadata=fields(labels=WORDS, annotations=WORDS), spec=POD)
@@ -170,6 +174,23 @@ def containers(cluster: dict[str, Any], kind: str) -> list[dict[str, Any]]:
     group = cluster["headGroupSpec"] if kind == "head" else cluster["workerGroupSpecs"][0]
     found: list[dict[str, Any]] = group["template"]["spec"]["containers"]
     return found
+
+
+def test_a_pod_that_goes_gives_its_slots_notice_and_time(cluster: dict[str, Any], tmp_path: Path) -> None:
+    """The words are those of `spot_notice.sh`, of which tests/test_spot_notice.py asks Ray's own command."""
+    (container,) = containers(cluster, "workers")
+    shell, option, script = container["lifecycle"]["preStop"]["exec"]["command"]
+    for name, body in (("ray", 'for word; do echo "$word"; done'), ("sleep", 'echo "sleep $1"')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    script = script.replace("/opt/titrate/.venv/bin/", "")
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    said = subprocess.run([shell, option, script], env=env, capture_output=True, text=True, check=True).stdout
+    *words, pause = said.splitlines()
+    assert words[:2] == ["drain-node", "--reason=DRAIN_NODE_REASON_PREEMPTION"]
+    assert {word.partition("=")[0] for word in words[2:]} == {"--reason-message", "--deadline-remaining-seconds"}
+    grace = cluster["workerGroupSpecs"][0]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert 10 <= int(pause.removeprefix("sleep ")) < grace
 
 
 def test_every_node_reaches_the_storage_and_the_head_alone_its_databases(cluster: dict[str, Any]) -> None:

@@ -179,7 +179,7 @@ class World:
         beats = asyncio.create_task(self.beat(process))
         try:
             while True:
-                job = await self.say("take", 2.0, process=process)
+                job = await self.say("take", 2.0, process.trained, process=process)
                 if job == "close":
                     assert self.closing
                     return

@@ -10,6 +10,7 @@ import pytest
 from search.board import REMEMBERED
 from search.dispatcher import Dispatcher
 from search.job import Failed, Job, Measured, Ticket
+from search.patience import PATIENCE_S
 from search.queue import PASSES
 from tests.toy import RECIPES, toy_problem
 from tests.virtual import play
@@ -105,6 +106,53 @@ def test_a_question_queues_the_job_and_outcomes_arrive_in_order(make: Any) -> No
         assert await d.take(1, "b", 0) == "wait"
         await d.report(0, "a", job.id, measured(6, final=True), 0)
         assert await d.outcome(t, 1) == measured(6, final=True)
+
+    play(scene())
+
+
+def test_a_dispatcher_that_was_restarted_books_what_is_trained_from_now_on(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        t = ticket("real")
+        waiting = asyncio.create_task(d.outcome(t, 0))
+        await asyncio.sleep(0)
+        old = "00001-0-0-0"  # the slot's job, of which this dispatcher never heard
+        assert not await d.progress(0, "a", old, "some stage", 7, 100)
+        await d.released(0, "a", old, 101)
+        job = await d.take(0, "a", 0, 101)
+        assert await d.progress(0, "a", job.id, job.path[-1].stage.key, 0, 101)
+        await d.report(0, "a", job.id, measured(3), 104)
+        assert await waiting == replace(measured(3), steps_trained=3)
+        assert (await d.snapshot())["steps_trained"] == 3
+
+    play(scene())
+
+
+def test_an_outage_is_waited_out_whichever_worker_tells_of_it_and_not_without_end(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        await d.submit(ticket("real"))
+        for outage, pause in enumerate(PATIENCE_S):
+            me = (0, f"process {outage}")
+            job = await d.take(*me, 0)
+            assert isinstance(job, Job)
+            for _ in range(2):  # two workers of the slot
+                assert await d.outage(*me, job.id, "OSError: away", 0, 0)
+            began = asyncio.get_running_loop().time()
+            while await d.take(0, f"process {outage + 1}", 2.0) == "wait":
+                pass
+            assert pause <= asyncio.get_running_loop().time() - began < pause + 2.1
+        me = (0, f"process {len(PATIENCE_S)}")
+        job = await d.take(*me, 0)
+        await d.beat(*me, 1)  # it wrote a checkpoint
+        assert await d.outage(*me, job.id, "OSError: away", 1, 0)
+        for _ in PATIENCE_S:
+            while (job := await d.take(*me, 60.0)) == "wait":
+                pass
+            more = await d.outage(*me, job.id, "OSError: away", 1, 0)
+        assert not more
+        assert await d.take(*me, 0) == "close"
+        assert (await d.snapshot())["errors"] == {0: "OSError: away"}
 
     play(scene())
 

@@ -18,6 +18,7 @@ from search.config import Node, SlotsConfig, load
 from search.desk import ASK_AT_FIRST_S, ASK_EVERY_S, Desk, Pace
 from search.dispatcher import Dispatcher
 from search.job import Job, Measured, Ticket
+from search.patience import Patience
 from search.pool import CONTROLLERS, SlotPool
 from search.problem import open_problem
 from search.slots import SlotJob, make_trainer
@@ -83,6 +84,31 @@ def until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+class Hasty(Dispatcher):
+    """One that bears two outages in a row."""
+
+    def __init__(self, *what: Any, **options: Any) -> None:
+        super().__init__(*what, **options)
+        self._patience = Patience(time.monotonic, (0.01, 0.02))
+
+
+def worker(dispatcher: Any, slot: int, world_size: int = 1, leaving: Callable[[], bool] = lambda: False) -> Desk:
+    desk = Desk(dispatcher, slot, Several(world_size), leaving)
+    desk.trainer = SimpleNamespace(steps_trained=0, forget=lambda: None, checkpoints=SimpleNamespace(saved=0))
+    return desk
+
+
+class Several(Ranks):
+    """Rank 0 of some workers, which agree with it."""
+
+    def __init__(self, world_size: int) -> None:
+        super().__init__()
+        self.world_size = world_size
+
+    def broadcast(self, value: Any) -> Any:
+        return value
+
+
 def test_a_slot_at_its_desk_lives_hears_verdicts_and_gives_leased_stages_back(dispatcher: Any) -> None:
     import ray
 
@@ -90,8 +116,7 @@ def test_a_slot_at_its_desk_lives_hears_verdicts_and_gives_leased_stages_back(di
         return ray.get(getattr(dispatcher, what).remote(*words))
 
     tickets = [Ticket(n, 0, 0, tuple(RECIPES[name].params().items())) for n, name in enumerate(("real", "mixed"))]
-    desk = Desk(dispatcher, 0, Ranks())
-    desk.trainer = SimpleNamespace(steps_trained=0, forget=lambda: None)
+    desk = worker(dispatcher, 0)
     until(lambda: ask("present") == [0])  # nobody took anything yet: it is the heartbeat that was heard
     for ticket in tickets:
         ask("submit", ticket)
@@ -167,40 +192,62 @@ def test_a_pool_grows_with_the_cluster_and_waits_for_nobody_who_is_absent(
         gate.set()
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_slot_outlives_an_outage_of_the_store_but_not_one_without_end(
-    dispatcher: Any, monkeypatch: pytest.MonkeyPatch
+    ray_session: None, toy_packs: Path, workers: int
 ) -> None:
     import ray
 
-    monkeypatch.setattr("search.desk.PATIENCE_S", (0.01, 0.02))
-    desk = Desk(dispatcher, 0, Ranks())
-    desk.trainer = SimpleNamespace(steps_trained=0, forget=lambda: None, checkpoints=SimpleNamespace(saved=0))
+    actor: Any = ray.remote(Hasty)
+    dispatcher = actor.options(num_cpus=0).remote(toy_problem(toy_packs), share=True, max_failures=3)
     ray.get(dispatcher.submit.remote(Ticket(0, 0, 0, tuple(RECIPES["real"].params().items()))))
+    on, off = ("go on", "end") if workers == 1 else ("restart", "restart")
+    desk = worker(dispatcher, 0, workers)
 
-    def fails(error: Exception) -> str:
-        job = desk.take()
-        assert isinstance(job, Job)  # the same again
-        return desk.ended_by(job, error)
+    def fails() -> str:
+        """An outage; several workers are then other ones."""
+        nonlocal desk
+        while not isinstance(job := desk.take(), Job):
+            assert job == "wait"
+        then = desk.ended_by(job, OSError("out of reach"))
+        if workers > 1:
+            desk.leave()
+            desk = worker(dispatcher, 0, workers)
+        return then
 
-    assert [fails(OSError("out of reach")) for _ in range(2)] == ["go on", "go on"]
+    assert [fails() for _ in range(2)] == [on, on]
     desk.trainer.checkpoints.saved = 1  # the store was there again
+    assert fails() == on
+    while not isinstance(job := desk.take(), Job):
+        pass
+    desk.report(job, Measured(3, {}, 0, 3, final=False))  # which may be read from a store that takes no more
+    assert [fails() for _ in range(2)] == [on, off]
+    assert ray.get(dispatcher.snapshot.remote())["errors"] == {0: "OSError: out of reach"}
+    assert desk.take() == "close"
+    desk.leave()
+    ray.kill(dispatcher)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (StoreError("the store must be writable"), OSError(errno.ENOSPC, "No space left on device")),
+        (StoreError("s3://b must be writable"), OSError("When uploading: AWS Error ACCESS_DENIED during PutObject")),
+        (PackError("p: the file is damaged"), None),
+    ],
+)
+def test_what_somebody_must_see_to_is_not_tried_again(
+    dispatcher: Any, error: Exception, cause: Exception | None
+) -> None:
+    import ray
+
+    ray.get(dispatcher.submit.remote(Ticket(0, 0, 0, tuple(RECIPES["real"].params().items()))))
+    error.__context__ = cause
+    desk = worker(dispatcher, 0)
     job = desk.take()
     assert isinstance(job, Job)
-    assert desk.ended_by(job, OSError("out of reach")) == "go on"
-    desk.report(job, Measured(3, {}, 0, 3, final=False))  # which may be read from a store that takes no more
-    assert [fails(OSError("out of reach")) for _ in range(2)] == ["go on", "end"]
-    assert ray.get(dispatcher.snapshot.remote())["errors"] == {0: "OSError: out of reach"}
-
+    assert desk.ended_by(job, error) == "end"
     desk.leave()
-    full = StoreError("the store must be writable")
-    full.__context__ = OSError(errno.ENOSPC, "No space left on device")
-    for slot, error in enumerate((full, PackError("p: the file is damaged")), start=1):  # nothing to wait for
-        other = Desk(dispatcher, slot, Ranks())
-        other.trainer = desk.trainer
-        job = other.take()
-        assert isinstance(job, Job)
-        assert other.ended_by(job, error) == "end"
-        other.leave()
 
 
 @pytest.mark.parametrize(("deaths", "errors"), [(CONTROLLERS - 1, 0), (CONTROLLERS, 1)])
@@ -231,8 +278,7 @@ def test_a_slot_that_is_to_leave_its_node_gives_its_job_back_and_takes_none(disp
     import ray
 
     leaving = False
-    desk = Desk(dispatcher, 0, Ranks(), lambda: leaving)
-    desk.trainer = SimpleNamespace(steps_trained=0, forget=lambda: None)
+    desk = worker(dispatcher, 0, leaving=lambda: leaving)
     ticket = Ticket(0, 0, 0, tuple(RECIPES["real"].params().items()))
     ray.get(dispatcher.submit.remote(ticket))
     job = desk.take()
@@ -243,7 +289,7 @@ def test_a_slot_that_is_to_leave_its_node_gives_its_job_back_and_takes_none(disp
     assert not go_on(job.path[0].stage, 1)
     assert desk.ended_by(job, Interrupted("as told")) == "go on"
     assert desk.take() == "leave"
-    other = Desk(dispatcher, 1, Ranks()).take()  # as urgent as it was
+    other = worker(dispatcher, 1).take()  # as urgent as it was
     assert isinstance(other, Job)
     assert other.id == job.id
     desk.leave()
