@@ -11,6 +11,7 @@ from search.config import SearchConfig
 from search.cost import accelerator_hours
 from search.preflight import Preflight, preflight
 from search.problem import Opened, open_problem
+from search.shape import Node
 from search.view import duration, short
 
 SHARED_SHOWN = 4  # stages that are listed
@@ -99,7 +100,7 @@ def _slots_here(config: SearchConfig) -> tuple[int, list[str]]:
     import torch
 
     slots, cpus, gpus = config.slots, os.cpu_count() or 1, torch.cuda.device_count()
-    fits = slots.fit([(cpus, gpus)])
+    fits = slots.fit([Node(cpus, gpus, slots.accelerator_type)])
     count = max(1, fits) if slots.count == "auto" else slots.count
     warnings = []
     if count > fits:

@@ -3,12 +3,11 @@
 Unknown keys are refused, and every error is one line that names the file, the field, the value and what was expected.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from datasets.settings import explain, read_mapping
 from datasets.uri import is_uri, reason, redacted
@@ -23,59 +22,15 @@ from search.budget import (
     StorePlace,
 )
 from search.data import BackgroundsConfig, DataConfig, Frozen, Name, Packs
+from search.shape import SlotsConfig
 from search.space import SpaceConfig
 from trainables.recipe import DOMAINS, DomainName
 from trainables.specs import TaskSpec
 from trainables.stage import Training
 
-Node = tuple[float, float]  # a machine of the cluster: its CPUs and GPUs
-
 
 class ConfigError(ValueError):
     """A search file that cannot be run; one line: file, field, value, what was expected."""
-
-
-def _count(value: Any) -> Any:
-    if value != "auto" and (not isinstance(value, int) or value < 1):
-        raise ValueError(f"must be a number of at least 1, or auto, but got {value!r}")
-    return value
-
-
-class SlotsConfig(Frozen):
-    """count: "auto" fills the cluster. Each slot has `workers` processes of `threads` CPUs and `gpus_per_worker` GPUs.
-
-    loaders       loader processes per worker; 0 reads in the training process
-    max_failures  how often a trial may kill its slot before it counts as failed
-    """
-
-    count: Annotated[int | Literal["auto"], BeforeValidator(_count)] = "auto"
-    workers: int = Field(default=1, ge=1)
-    gpus_per_worker: float = Field(default=0, ge=0)
-    threads: int = Field(default=1, ge=1)
-    loaders: int = Field(default=0, ge=0)
-    max_failures: int = Field(default=3, ge=1)
-
-    @field_validator("gpus_per_worker")
-    @classmethod
-    def _of_one_gpu_or_whole(cls, gpus: float) -> float:
-        if gpus > 1 and gpus != int(gpus):
-            raise ValueError(f"gpus_per_worker must be a share of one GPU or a whole number, but got {gpus:g}")
-        return gpus
-
-    def fit(self, nodes: Iterable[Node]) -> int:
-        """How many slots of this size these nodes hold, whatever `count` says.
-
-        A worker is on one node, and a share of a GPU on one GPU; a slot's workers may be on several nodes.
-        """
-        return sum(self._workers_on(*node) for node in nodes) // self.workers
-
-    def _workers_on(self, cpus: float, gpus: float) -> int:
-        workers = int(cpus // self.threads)
-        if not self.gpus_per_worker:
-            return workers
-        if self.gpus_per_worker < 1:
-            return min(workers, int(gpus) * int(1 / self.gpus_per_worker + 1e-9))  # 1 // 0.1 is 9
-        return min(workers, int(gpus // self.gpus_per_worker))
 
 
 class TrackingConfig(Frozen):

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from datasets.uri import reason
-from search.config import SlotsConfig
+from search.shape import SlotsConfig
 from trainables.path import Leg, Path, path_of, rungs_of
 from trainables.problem import Problem
 from trainables.recipe import Recipe

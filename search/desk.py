@@ -71,10 +71,10 @@ class Desk:
         """Ends the heartbeat: this process will be no slot any more."""
         self._left.set()
 
-    def ready(self, division: str) -> None:
-        """The trainer is made; its checkpoints are in this division of the store."""
+    def ready(self, division: str, numerics: dict[str, Any]) -> None:
+        """The trainer is made; its checkpoints are in the division of the store that these numerics have."""
         if self.ranks.first:
-            self._say("ready", division)
+            self._say("ready", division, numerics)
 
     def take(self) -> Job | str:
         """A job, "wait", "close" or "leave" (the node). "close" too where the search ended without this slot, which

@@ -31,7 +31,8 @@ class Dispatcher:
         self._takers: dict[int, asyncio.Future[Job | str]] = {}  # slots that wait for work, first come first
         self._errors: dict[int, str] = {}  # slots that ended because they could not work
         self._patience = Patience(_now)
-        self._division = ""  # of the store, as the slots' processes compute it
+        self._division = ""  # of the store, as the slots' processes compute it from their numerics
+        self._numerics: dict[str, Any] = {}
         self._closing = False
 
     # -- trials ------------------------------------------------------------------------------------------------
@@ -71,10 +72,22 @@ class Dispatcher:
 
     # -- slots -------------------------------------------------------------------------------------------------
 
-    async def ready(self, slot: int, incarnation: str, division: str) -> None:
-        """The slot can work; its checkpoints are in this division of the store."""
-        self._hear(slot, incarnation)
-        self._division = division
+    async def ready(self, slot: int, incarnation: str, division: str, numerics: dict[str, Any]) -> None:
+        """The slot can work; its checkpoints are in the division of the store that these numerics have.
+
+        A search has one, for a recipe has other numbers in another: a slot on another device, or with other packages,
+        ends.
+        """
+        if self._hear(slot, incarnation) is None:
+            return
+        if not self._division:
+            self._division, self._numerics = division, numerics
+        if division != self._division:
+            name = next(name for name, value in numerics.items() if self._numerics[name] != value)
+            self._errors[slot] = (
+                f"{name} must be the same on all slots of a search, but is {numerics[name]!r} on slot {slot} and"
+                f" {self._numerics[name]!r} on the first; name one model in slots.accelerator_type, or make nodes alike"
+            )
 
     async def beat(self, slot: int, incarnation: str, saved: int = 0) -> None:
         """The slot's process lives, and has written so many checkpoints."""

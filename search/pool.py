@@ -11,7 +11,7 @@ from ray.exceptions import ActorDiedError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from search.config import Node, SlotsConfig
+from search.shape import Node, SlotsConfig
 from search.slots import SlotJob, slot_loop
 
 log = logging.getLogger(__name__)
@@ -20,26 +20,43 @@ WATCH_S = 3.0  # how often the cluster's size is looked at
 CONTROLLERS = 5  # that a slot may lose one after another: Train restarts its workers, but nobody its controller
 LASTED_S = 600.0  # a controller that lived so long is no more of those
 PAUSE_S = 2.0  # before another one is started
+MODEL = "accelerator_type:"  # before the name of a GPU's model among a node's resources
 
 
 def nodes() -> list[Node]:
-    """(CPUs, GPUs) of each node of the cluster that is alive."""
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [(resources.get("CPU", 0.0), resources.get("GPU", 0.0)) for resources in alive]
+    """The nodes of the cluster that are alive."""
+    return [_node(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+
+
+def _node(resources: dict[str, float]) -> Node:
+    models = (name.removeprefix(MODEL) for name in resources if name.startswith(MODEL))
+    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0), next(models, None))
 
 
 def slot_count(slots: SlotsConfig, cluster: list[Node]) -> int:
-    """How many slots a cluster of these nodes holds; ValueError when not even one (or not as many as asked)."""
+    """How many slots a cluster of these nodes holds; ValueError when not even one (or not as many as asked), or when
+    they would be on GPUs of several models."""
+    models = sorted({node.accelerator_type for node in cluster if node.gpus and node.accelerator_type})
+    if slots.gpus_per_worker and not slots.accelerator_type and len(models) > 1:
+        raise ValueError(
+            f"slots.accelerator_type must name one of {', '.join(models)}: the same recipe has other numbers on another"
+            " model of GPU, and the cluster has all of these"
+        )
     fits = slots.fit(cluster)
     wanted = fits if slots.count == "auto" else slots.count
     if wanted < 1 or wanted > fits:
-        has = ", ".join(f"{cpus:g} CPUs and {gpus:g} GPUs" for cpus, gpus in cluster)
+        has = ", ".join(f"{node.cpus:g} CPUs and {node.gpus:g} GPUs{_of(node)}" for node in cluster)
+        where = f" of {slots.accelerator_type}" if slots.accelerator_type else ""
         raise ValueError(
             f"slots: the cluster must hold {max(wanted, 1)} x ({slots.workers} workers of {slots.threads} CPUs and"
-            f" {slots.gpus_per_worker:g} GPUs, each on one node), but it has nodes of {has};"
+            f" {slots.gpus_per_worker:g} GPUs{where}, each on one node), but it has nodes of {has};"
             " lower slots.count or the worker's size"
         )
     return wanted
+
+
+def _of(node: Node) -> str:
+    return f" of {node.accelerator_type}" if node.accelerator_type else ""
 
 
 class SlotPool:
@@ -133,7 +150,10 @@ class SlotPool:
             slot_loop,
             train_loop_config={"slot": number, "job": self._job, "dispatcher": self._dispatcher},
             scaling_config=ScalingConfig(
-                num_workers=slots.workers, use_gpu=bool(slots.gpus_per_worker), resources_per_worker=resources
+                num_workers=slots.workers,
+                use_gpu=bool(slots.gpus_per_worker),
+                resources_per_worker=resources,
+                accelerator_type=slots.accelerator_type,
             ),
             run_config=RunConfig(
                 name=f"{self._search}-slot-{number}-{uuid.uuid4().hex[:8]}",

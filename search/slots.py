@@ -43,14 +43,15 @@ def slot_loop(config: dict[str, Any]) -> None:
 
 
 def _work(desk: Desk, what: SlotJob) -> None:
-    from trainables.numerics import division
+    from trainables.numerics import division, numerics
 
     try:
         trainer = desk.trainer = make_trainer(what, desk.ranks.world_size)
     except Exception as error:  # noqa: BLE001  (Train would start it again and again, and say nothing)
         desk.lost(error)
         return
-    desk.ready(division(trainer.device, world_size=desk.ranks.world_size))
+    what_for = {"world_size": desk.ranks.world_size}
+    desk.ready(division(trainer.device, **what_for), numerics(trainer.device, **what_for))
     while True:
         job = desk.take()
         if job == "close":

@@ -1,5 +1,6 @@
 """A Ray cluster of several nodes on this machine, each started as on a machine of its own, by `ray start`."""
 
+import json
 import os
 import shutil
 import signal
@@ -69,12 +70,16 @@ class Nodes:
             self.end()
             raise
 
-    def add(self, *num_cpus: int) -> None:
-        """More nodes, of so many CPUs each; they have joined. (Two that start at once take the same socket.)"""
+    def add(self, *num_cpus: int, accelerator_type: str = "") -> None:
+        """More nodes, of so many CPUs each; they have joined. (Two that start at once take the same socket.)
+
+        To Ray each has a GPU of the type, where one is given: no GPU is there, and slots without one are placed alike.
+        """
+        resources = json.dumps({f"accelerator_type:{accelerator_type}": 1} if accelerator_type else {})
         for count in num_cpus:
             for attempt in range(1, STARTS + 1):
                 try:
-                    self._start(f"--address={self.address}", f"--num-cpus={count}")
+                    self._start(f"--address={self.address}", f"--num-cpus={count}", f"--resources={resources}")
                     break
                 except RuntimeError:
                     if attempt == STARTS:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from search.config import ConfigError, SlotsConfig, load
+from search.config import ConfigError, load
 from search.problem import open_problem
+from search.shape import Node, SlotsConfig
 from tests.toy import SEARCH, toy_search
 
 
@@ -138,14 +139,29 @@ def test_slots_fit_where_each_worker_has_its_node(
     from search.pool import slot_count
 
     slots = SlotsConfig(workers=size[0], threads=size[1], gpus_per_worker=size[2])
-    assert slots.fit(nodes) == fits
+    cluster = [Node(*node) for node in nodes]
+    assert slots.fit(cluster) == fits
     if fits:
-        assert slot_count(slots, nodes) == fits
+        assert slot_count(slots, cluster) == fits
     for count in {1, fits + 1} - {fits}:
         if count > fits:
             with pytest.raises(ValueError, match=f"the cluster must hold {count} x") as caught:
-                slot_count(slots.model_copy(update={"count": count}), nodes)
+                slot_count(slots.model_copy(update={"count": count}), cluster)
             assert "\n" not in str(caught.value)
+
+
+def test_slots_are_on_gpus_of_one_model() -> None:
+    from search.pool import slot_count
+
+    cluster = [Node(8, 0), Node(8, 2, "T4"), Node(16, 4, "A100"), Node(16, 4, "A100")]
+    with pytest.raises(ValueError, match=r"slots.accelerator_type must name one of A100, T4: "):
+        slot_count(SlotsConfig(gpus_per_worker=1), cluster)
+    assert slot_count(SlotsConfig(gpus_per_worker=1, accelerator_type="A100"), cluster) == 8
+    assert slot_count(SlotsConfig(gpus_per_worker=1, accelerator_type="T4"), cluster) == 2
+    assert slot_count(SlotsConfig(gpus_per_worker=1), cluster[2:]) == 8
+    assert slot_count(SlotsConfig(), cluster) == 48  # of processors nothing is known beforehand
+    with pytest.raises(ValueError, match=r"1 workers of 1 CPUs and 1 GPUs of L4, .* 8 CPUs and 2 GPUs of T4, "):
+        slot_count(SlotsConfig(gpus_per_worker=1, accelerator_type="L4"), cluster)
 
 
 def test_a_share_without_synthetic_images_is_refused(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from search.budget import PrunerConfig
-from search.config import SlotsConfig, load
+from search.config import load
 from search.cost import Costs, Rates, accelerator_hours, accelerators
 from search.forecast import forecast, going_on
 from search.problem import open_problem
+from search.shape import SlotsConfig
 from tests.toy import MORE, RECIPES, RUNGS, toy_problem, toy_search, toy_trainer
 from trainables.loop import Interrupted, Trainer
 from trainables.path import rungs_of, steps_shared

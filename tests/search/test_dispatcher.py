@@ -128,6 +128,24 @@ def test_a_dispatcher_that_was_restarted_books_what_is_trained_from_now_on(make:
     play(scene())
 
 
+def test_a_search_has_one_division_of_the_store(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        await d.submit(ticket("real"))
+        here = {"torch": "2.13.0", "device": "NVIDIA A100"}
+        await d.ready(0, "a", "1" * 16, here)
+        await d.ready(1, "b", "2" * 16, here | {"device": "Tesla T4"})
+        await d.ready(2, "c", "1" * 16, here)
+        assert await d.take(1, "b", 0) == "close"
+        assert isinstance(await d.take(2, "c", 0), Job)
+        shot = await d.snapshot()
+        assert shot["division"] == "1" * 16
+        (error,) = shot["errors"].values()
+        assert error.startswith("device must be the same on all slots of a search, but is 'Tesla T4' on slot 1 and")
+
+    play(scene())
+
+
 def test_an_outage_is_waited_out_whichever_worker_tells_of_it_and_not_without_end(make: Any) -> None:
     async def scene() -> None:
         d = make()

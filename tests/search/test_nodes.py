@@ -1,7 +1,8 @@
 """A search on a cluster of three nodes: packs and store on an S3 server, MLflow a server with a database of its own.
 
 Its slots are on the workers, one on each, and all else on the head. One worker is taken away with a notice, as a spot
-instance is: its slot moves to the other node with its work.
+instance is: its slot moves to the other node with its work. A second search, whose slot has two workers, is on a node
+with the accelerator that it names.
 """
 
 import json
@@ -52,6 +53,7 @@ class Seen:
     places   the node of each slot then; `moved` is where slot 1 was afterwards
     steps    where slot 1 was at the notice, and where it was first seen on its new node
     left     actors when the search had ended; `objects` is what its store holds
+    pair     how many workers of the second search's slot were on the node with the accelerator, and how many elsewhere
     """
 
     output: str = ""
@@ -62,14 +64,15 @@ class Seen:
     steps: tuple[int, int] = (0, 0)
     left: list[str] = field(default_factory=list)
     objects: list[str] = field(default_factory=list)
+    pair: tuple[int, int] = (0, 0)
 
 
 class Running:
     """`search run` on a cluster, and what its status file says."""
 
-    def __init__(self, file: Path, results: Path, cluster: Nodes) -> None:
-        self._status = results / "toy" / "status.json"
-        self._log = results.parent / "output"
+    def __init__(self, name: str, file: Path, results: Path, cluster: Nodes) -> None:
+        self._status = results / name / "status.json"
+        self._log = results.parent / f"{name}.log"
         command = [sys.executable, "-m", "search", "run", str(file), "--results", str(results)]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -138,13 +141,29 @@ def seen(toy_packs: Path, s3: S3, tmp_path_factory: pytest.TempPathFactory) -> I
             file.write_text(text)
             slow = folder / "slow"
             slow.touch()
-            running = Running(file, folder / "results", cluster)
-            yield _taken_away(running, cluster, Seen(uri=server.uri), s3, hurry=slow.unlink)
+            found = Seen(uri=server.uri)
+            running = Running("toy", file, folder / "results", cluster)
+            _taken_away(running, cluster, found, s3, hurry=slow.unlink)
+            pair = {
+                "name: toy": "name: pair",
+                "slots: {count: 2}": "slots: {count: 1, workers: 2, accelerator_type: L4}",
+                "[real_only, synthetic_only]": "[real_only]",
+                f"uri: '{server.uri}'": f"uri: 'sqlite:///{folder}/pair.db'",
+            }
+            for before, after in pair.items():
+                assert before in text
+                text = text.replace(before, after)
+            (folder / "pair.yaml").write_text(text)
+            slow.touch()
+            cluster.add(2, accelerator_type="L4")
+            running = Running("pair", folder / "pair.yaml", folder / "results", cluster)
+            found.pair = _placed(running, cluster, hurry=slow.unlink)
+            yield found
     finally:
         server.end()
 
 
-def _taken_away(running: Running, cluster: Nodes, seen: Seen, s3: S3, hurry: Callable[[], None]) -> Seen:
+def _taken_away(running: Running, cluster: Nodes, seen: Seen, s3: S3, hurry: Callable[[], None]) -> None:
     """Gives notice to a node when its slot is in the middle, and takes it away when nothing is on it any more."""
     running.until(lambda: len(running.slots()) == 2 and min(map(running.step, ("0", "1"))) > 10, "training")
     leaving = cluster.of(running.pid("1"))
@@ -169,7 +188,15 @@ def _taken_away(running: Running, cluster: Nodes, seen: Seen, s3: S3, hurry: Cal
     seen.output, seen.left = running.output, left
     filesystem, root = fs.FileSystem.from_uri(s3.uri("bucket/store"))
     seen.objects = [info.path for info in filesystem.get_file_info(fs.FileSelector(root, recursive=True))]
-    return seen
+
+
+def _placed(running: Running, cluster: Nodes, hurry: Callable[[], None]) -> tuple[int, int]:
+    """How many workers are on the newest node, and on the others, while the slot trains; the search is then ended."""
+    running.until(lambda: running.step("0") > 0, "training")
+    workers = [sum("RayTrainWorker" in p.title for p in cluster.actors(node)) for node in cluster.alive]
+    hurry()
+    assert running.process.wait(300) == 0, running.output
+    return workers[-1], sum(workers[:-1])
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +227,10 @@ def test_a_slot_whose_node_is_taken_away_moves_with_its_work(seen: Seen) -> None
     at, again = seen.steps
     assert again >= at  # nothing was trained twice: the notice came, and was heeded, later than `at`
     assert "search toy: 2 of 2 recipes done" in seen.output
+
+
+def test_a_slot_is_on_a_node_with_its_accelerator_and_all_of_its_workers_together(seen: Seen) -> None:
+    assert seen.pair == (2, 0)
 
 
 def test_every_number_is_that_of_plain_training(seen: Seen, truth: dict[tuple[str, int], Any]) -> None:

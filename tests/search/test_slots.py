@@ -14,13 +14,14 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from datasets import Pack, PackError
-from search.config import Node, SlotsConfig, load
+from search.config import load
 from search.desk import ASK_AT_FIRST_S, ASK_EVERY_S, Desk, Pace
 from search.dispatcher import Dispatcher
 from search.job import Job, Measured, Ticket
 from search.patience import Patience
 from search.pool import CONTROLLERS, SlotPool
 from search.problem import open_problem
+from search.shape import Node, SlotsConfig
 from search.slots import SlotJob, make_trainer
 from tests.toy import RECIPES, SPEC, toy_problem, toy_search
 from trainables.lease import Leased
@@ -162,7 +163,7 @@ def test_a_pool_grows_with_the_cluster_and_waits_for_nobody_who_is_absent(
 ) -> None:
     import ray
 
-    cluster: list[Node] = [(1, 0)]
+    cluster = [Node(1, 0)]
     looks = 0
 
     def nodes() -> list[Node]:
@@ -176,9 +177,9 @@ def test_a_pool_grows_with_the_cluster_and_waits_for_nobody_who_is_absent(
     pool.gates = {n: threading.Event() for n in range(3)}
     pool.start()
     assert pool.alive == 1
-    cluster = [(1, 0), (2, 0)]
+    cluster = [Node(1, 0), Node(2, 0)]
     until(lambda: pool.alive == slots)
-    cluster = [(1, 0)]
+    cluster = [Node(1, 0)]
     seen = looks
     if count == "auto":
         until(lambda: looks > seen + 2)
