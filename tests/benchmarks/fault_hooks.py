@@ -3,7 +3,7 @@
 Python runs it at its start, as `sitecustomize` (fault_search.py): the search is started as a user starts it, and none
 of its code knows of this. In the environment,
 
-    FAULTS_STEPS  a file that gets a line "TIME PROCESS STAGE STEP" for each step, by whomever it is trained
+    FAULTS_STEPS  a file that gets a line "TIME PROCESS STAGE STEP" for each step, by whichever slot it is trained
     FAULTS_STEP_S how long a step takes at least: what is left of it is slept
     FAULTS_WHILE  a file: only as long as it is there is it slept
     FAULTS_CLOCK  a file of seconds by which `time.time()` is off, from when it is there; `time.monotonic()` is true
@@ -53,7 +53,8 @@ def _logged(train_step: Any, log: str) -> Any:
         done = train_step(run, *words, **more)
         if os.path.exists(condition):
             time.sleep(max(0.0, began + least_s - time.monotonic()))
-        os.write(file, f"{_true_time()} {os.getpid()} {run.stage.key} {run.step}\n".encode())
+        if run._ranks.first:
+            os.write(file, f"{_true_time()} {os.getpid()} {run.stage.key} {run.step}\n".encode())
         return done
 
     return logged

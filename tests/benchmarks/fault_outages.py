@@ -7,11 +7,18 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 
 from tests.benchmarks.fault_link import Link
-from tests.benchmarks.fault_search import FaultySearch, run_to_its_end
+from tests.benchmarks.fault_search import SLOT, FaultySearch
 from tests.mlflow_server import MlflowServer
 from tests.s3 import s3_server
 
-OUTAGE_S = 15.0
+OUTAGE_S = 60.0
+PAIR = "slots: {count: 1, workers: 2}"
+STEP_S = 0.2  # of a training step, so that the outage is over before the search is
+
+
+def _slow(search: FaultySearch) -> None:
+    search.environment["FAULTS_STEP_S"] = str(STEP_S)
+
 
 # -- MLflow ------------------------------------------------------------------------------------------------------
 
@@ -31,6 +38,7 @@ def _tracked(search: FaultySearch) -> Iterator[MlflowServer]:
 def mlflow_down_a_while(search: FaultySearch) -> None:
     """The MLflow server is killed, and there again after a while."""
     with _tracked(search) as server:
+        _slow(search)
         search.start()
         search.until_steps()
         search.hit()
@@ -57,6 +65,7 @@ def mlflow_down_for_good(search: FaultySearch) -> None:
 
 def sqlite_locked(search: FaultySearch) -> None:
     """Somebody reads both databases in one long transaction, such as a browser of databases does."""
+    _slow(search)
     search.start()
     search.until_steps()
     search.hit()
@@ -73,12 +82,12 @@ def sqlite_locked(search: FaultySearch) -> None:
 
 
 @contextmanager
-def _stored_far_away(search: FaultySearch) -> Iterator[Link]:
+def _stored_far_away(search: FaultySearch, slots: str = SLOT) -> Iterator[Link]:
     """The store is on an S3 server, behind a link."""
     with s3_server(search.folder) as server:
         link = Link(server.port)
         uri = "s3://key:secret@bucket/store?endpoint_override=127.0.0.1:{}&scheme=http"
-        search.configure(store=uri.format(link.port))
+        search.configure(slots, store=uri.format(link.port))
         try:
             yield link
             search.look()
@@ -86,16 +95,30 @@ def _stored_far_away(search: FaultySearch) -> Iterator[Link]:
             link.close()
 
 
-def store_unreachable(search: FaultySearch) -> None:
-    """The store is out of reach for a while. A command that ends for it is run again."""
-    with _stored_far_away(search) as link:
+def store_unreachable(search: FaultySearch, slots: str = SLOT) -> None:
+    """The store is out of reach for a while."""
+    with _stored_far_away(search, slots) as link:
+        _slow(search)
         search.start()
         search.until_steps()
         search.hit()
         link.cut()
         time.sleep(OUTAGE_S)
         link.mend()
-        run_to_its_end(search)
+        search.end(0)
+
+
+def store_unreachable_pair(search: FaultySearch) -> None:
+    """The same for a slot of two workers, which end and start again at each try. Its numbers are its own."""
+    undisturbed = FaultySearch(search.folder / "undisturbed")
+    undisturbed.configure(PAIR)
+    try:
+        undisturbed.start()
+        undisturbed.end(0)
+        search.truth = undisturbed.table()
+    finally:
+        undisturbed.close()
+    store_unreachable(search, PAIR)
 
 
 def store_slow(search: FaultySearch) -> None:
@@ -134,6 +157,7 @@ OUTAGES = (
     mlflow_down_a_while,
     mlflow_down_for_good,
     store_unreachable,
+    store_unreachable_pair,
     store_full,
     store_slow,
     sqlite_locked,

@@ -68,6 +68,7 @@ class FaultySearch:
         self.runs = 0  # how often the command was started
         self.left: list[str] = []  # orphans of commands that ended in order before the last
         self.found: tuple[dict[str, str], list[str]] | None = None
+        self.truth: dict[str, str] | None = None  # its table as it must be, where that is not the undisturbed search's
         self._token = f"FAULTS_TOKEN={uuid.uuid4().hex}"
         self._hit: float | None = None
         folder.mkdir(parents=True)

@@ -95,7 +95,7 @@ def run_row(row: Callable[[FaultySearch], None], folder: Path, truth: dict[str, 
         return None
     finally:
         search.close()
-    orphans = search.left + orphans
+    orphans, truth = search.left + orphans, search.truth or truth
     figures = {
         "lost_steps": search.lost_steps(),
         "recovery_s": round(search.still_s(), 1),

@@ -147,7 +147,6 @@ def seen(toy_packs: Path, s3: S3, tmp_path_factory: pytest.TempPathFactory) -> I
             pair = {
                 "name: toy": "name: pair",
                 "slots: {count: 2}": "slots: {count: 1, workers: 2, accelerator_type: L4}",
-                "[real_only, synthetic_only]": "[real_only]",
                 f"uri: '{server.uri}'": f"uri: 'sqlite:///{folder}/pair.db'",
             }
             for before, after in pair.items():
