@@ -239,15 +239,6 @@ def hooks(folder: Path, step_s: float = 0.0) -> dict[str, str]:
     return {"PYTHONPATH": str(place), "FAULTS_STEPS": str(folder / "steps"), "FAULTS_STEP_S": str(step_s)}
 
 
-def run_to_its_end(search: FaultySearch) -> None:
-    """Waits for the command, and runs it again where it has ended with an error."""
-    search.end(0, 2)
-    assert search.driver is not None
-    if search.driver.returncode == 2:
-        search.start()
-        search.end(0)
-
-
 def running(uri: str) -> list[tuple[str, str]]:
     """(name, status) of the MLflow runs that have not ended."""
     from mlflow import MlflowClient
