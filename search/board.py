@@ -141,12 +141,13 @@ class Board:
             self._forget(job)
 
     def count(self, state: SlotState, trained: int) -> None:
-        """Books the steps since the slot's last word on the job that it has."""
-        assert state.job is not None
-        steps = max(0, trained - state.trained)
-        self.entries[state.job].steps_trained += steps
+        """Books the steps since the slot's last word, on the job that it has if it has one. The first word of a process
+        may be to another dispatcher, which had booked what was before."""
+        steps = max(0, trained - state.trained) if state.trained is not None else 0
+        if state.job is not None:
+            self.entries[state.job].steps_trained += steps
         self._steps_trained += steps
-        state.trained = max(state.trained, trained)
+        state.trained = max(state.trained or 0, trained)
 
     # -- stages ------------------------------------------------------------------------------------------------
 

@@ -100,7 +100,7 @@ def _slots_here(config: SearchConfig) -> tuple[int, list[str]]:
     import torch
 
     slots, cpus, gpus = config.slots, os.cpu_count() or 1, torch.cuda.device_count()
-    fits = slots.fit([Node(cpus, gpus, slots.accelerator_type)])
+    fits = slots.fit([Node(cpus, gpus, frozenset({slots.accelerator_type or ""}))])
     count = max(1, fits) if slots.count == "auto" else slots.count
     warnings = []
     if count > fits:

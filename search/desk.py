@@ -72,9 +72,26 @@ class Desk:
         self._left.set()
 
     def ready(self, division: str, numerics: dict[str, Any]) -> None:
-        """The trainer is made; its checkpoints are in the division of the store that these numerics have."""
+        """The trainer is made; its checkpoints are in the division of the store that these numerics have.
+
+        Raises ValueError where they are not those of the slot's other workers.
+        """
+        first = self.ranks.broadcast(numerics)
+        if not self.ranks.all(first == numerics):
+            raise ValueError(f"all workers of a slot must compute alike, but one has {numerics} and the first {first}")
         if self.ranks.first:
             self._say("ready", division, numerics)
+
+    def failed_to_start(self, error: Exception) -> bool:
+        """The trainer cannot be made. Whether Train is to start this slot again, after an outage that was waited for;
+        else it ends."""
+        if _may_pass(error):
+            pause = ray.get(self._say("outage", None, _one_line(error), 0, 0))
+            if pause is not None:
+                time.sleep(pause)
+                return True
+        self.lost(error)
+        return False
 
     def take(self) -> Job | str:
         """A job, "wait", "close" or "leave" (the node). "close" too where the search ended without this slot, which
@@ -163,7 +180,7 @@ class Desk:
             if _may_pass(error):
                 log.warning("slot %d: %s", self._slot, error)
                 words = (job.id, _one_line(error), self._num_saved(), self.trainer.steps_trained)
-                tries_again = ray.get(self._say("outage", *words))
+                tries_again = ray.get(self._say("outage", *words)) is not None
             else:
                 ray.get(self._say("released", job.id, self.trainer.steps_trained))
                 self.lost(error)
@@ -193,13 +210,21 @@ class Desk:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether it is an outage of the store: not that it is full or denied, nor a pack that is not right."""
-    cause: BaseException | None = error
-    while isinstance(cause, OSError):
-        if cause.errno in LASTING or any(word in str(cause) for word in DENIED):
+    """Whether it is an outage: not that the store is full, denied or wrong in what it holds, nor a pack that is not
+    there or not right."""
+    from datasets import PackError
+    from trainables.objects import StoreContentError
+
+    outage, cause = False, error if isinstance(error, (OSError, PackError)) else None
+    while isinstance(cause, (OSError, PackError)):
+        if isinstance(cause, (StoreContentError, FileNotFoundError)):
             return False
+        if isinstance(cause, OSError):
+            if cause.errno in LASTING or any(word in str(cause) for word in DENIED):
+                return False
+            outage = True
         cause = cause.__context__
-    return isinstance(error, OSError)
+    return outage
 
 
 def _one_line(error: Exception) -> str:

@@ -86,16 +86,16 @@ class Dispatcher:
             name = next(name for name, value in numerics.items() if self._numerics[name] != value)
             self._errors[slot] = (
                 f"{name} must be the same on all slots of a search, but is {numerics[name]!r} on slot {slot} and"
-                f" {self._numerics[name]!r} on the first; name one model in slots.accelerator_type, or make nodes alike"
+                f" {self._numerics[name]!r} on the first; name one model in slots.accelerator_type, or use nodes alike"
             )
 
-    async def beat(self, slot: int, incarnation: str, saved: int = 0) -> None:
+    async def beat(self, slot: int, incarnation: str, saved: int) -> None:
         """The slot's process lives, and has written so many checkpoints."""
         if self._hear(slot, incarnation) is not None:
             self._patience.saved(slot, incarnation, saved)
         self._look()
 
-    async def take(self, slot: int, incarnation: str, wait_s: float, trained: int = 0) -> Job | str:
+    async def take(self, slot: int, incarnation: str, wait_s: float, trained: int) -> Job | str:
         """Work for a slot whose process has trained so many steps: a job, "wait" when there is none within `wait_s`, or
         "close"."""
         state = self._hear(slot, incarnation)
@@ -107,9 +107,9 @@ class Dispatcher:
         if state is None or pause:
             await asyncio.sleep(min(wait_s, pause) if pause else wait_s)
             return "wait"
+        self._board.count(state, trained)
         if state.job is not None:  # the answer to its last question was lost on the way
             self._board.give_back(state)
-        state.trained = max(state.trained, trained)  # nobody's here: a dispatcher before this one has booked them
         state.asked = True
         self._dismiss(slot, "wait")
         taker: asyncio.Future[Job | str] = asyncio.get_running_loop().create_future()
@@ -132,7 +132,7 @@ class Dispatcher:
         state = self._at_work(slot, incarnation, job, trained)
         if state is None or self._closing:
             return False
-        if trained < state.trained:
+        if state.trained is not None and trained < state.trained:
             may_train = self._board.has(state, stage)
         else:
             may_train = self._board.trains(state, stage, step)
@@ -178,19 +178,28 @@ class Dispatcher:
             self._board.give_back(state, urgent=not state.refused)
             self._serve()
 
-    async def outage(self, slot: int, incarnation: str, job: str, error: str, saved: int, trained: int) -> bool:
-        """The store failed a slot at a job, which is queued again. False: once too often, and the slot ends.
+    async def outage(
+        self, slot: int, incarnation: str, job: str | None, error: str, saved: int, trained: int
+    ) -> float | None:
+        """The store failed a slot, at a job, which is queued again, or at its start. Seconds until it may try again;
+        None: it was once too often, and the slot ends.
 
-        `saved` are the checkpoints that its process has written; each of its workers may say so.
+        `saved` are the checkpoints that its process has written; each of its workers may say so. A job that the store
+        fails while it works for others fails.
         """
-        state = self._at_work(slot, incarnation, job, trained)
+        state = self._hear(slot, incarnation) if job is None else self._at_work(slot, incarnation, job, trained)
         if state is not None:
             self._patience.saved(slot, incarnation, saved)
-            self._board.give_back(state, urgent=True)
+            if job is not None:
+                if self._patience.hopeless(job):
+                    self._board.entries[job].book(
+                        Failed(error, f"the store failed this trial alone, time after time: {error}")
+                    )
+                self._board.give_back(state, urgent=True)
             if not self._patience.outage(slot):
                 self._errors[slot] = error
             self._serve()
-        return slot not in self._errors
+        return None if slot in self._errors else self._patience.pause(slot)
 
     async def lost(self, slot: int, incarnation: str, error: str) -> None:
         """A slot cannot work (its packs, the store, its start); it ends. With the last one, the search does."""

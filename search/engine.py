@@ -60,7 +60,9 @@ class Engine:
         owner: str,
         share: bool,
     ) -> None:
-        count = slot_count(config.slots, nodes())
+        cluster = nodes()
+        what = config.slots.on_one_model(cluster)
+        count = slot_count(what, cluster)
         self._config = config
         self._ledger = ledger
         self._costs = costs
@@ -81,10 +83,9 @@ class Engine:
             opened.problem, share=share, max_failures=config.slots.max_failures
         )
         store = config.store.uri or str(folder.parent / "store")
-        what = config.slots
         job = SlotJob(config.task, opened.packs, opened.backgrounds, store, owner, what.threads, what.loaders)
         self._storage = folder / "ray"
-        self._slots = SlotPool(count, config.slots, job, self._dispatcher, str(self._storage), config.name)
+        self._slots = SlotPool(count, what, job, self._dispatcher, str(self._storage), config.name)
         self._watch = Watch(self._dispatcher, self._slots, ledger, costs, spending, store)
         self._publisher = Publisher(self._look, folder, tracker, search=config.name, metric=config.objective.metric)
         size = int(config.store.max_gb * 1e9) if config.store.max_gb else None

@@ -24,6 +24,8 @@ class Patience:
         self._clock = clock
         self._pauses_s = pauses_s
         self._slots: dict[int, _Slot] = {}
+        self._worked = 0  # how often a checkpoint was written by anybody
+        self._jobs: dict[str, tuple[int, int]] = {}  # that the store failed: how often, and `_worked` at the last time
 
     def saved(self, number: int, incarnation: str, count: int) -> None:
         """A process of a slot has written so many checkpoints in all."""
@@ -32,17 +34,27 @@ class Patience:
             slot.incarnation, slot.saved = incarnation, 0
         if count > slot.saved:
             slot.saved, slot.outages = count, 0
+            self._worked += 1
 
     def outage(self, number: int) -> bool:
-        """The store failed a slot. Whether that is to try again, when `pause` is over."""
+        """The store failed a slot. Whether that is to try again, after its `pause`, in which words change nothing."""
         slot = self._slots.setdefault(number, _Slot())
-        if slot.outages >= len(self._pauses_s):
-            return False
-        slot.until = self._clock() + self._pauses_s[slot.outages]
-        slot.outages += 1
+        if not self.pause(number):
+            if slot.outages >= len(self._pauses_s):
+                return False
+            slot.until = self._clock() + self._pauses_s[slot.outages]
+            slot.outages += 1
         return True
 
     def pause(self, number: int) -> float:
         """Seconds that a slot still waits."""
         slot = self._slots.get(number)
         return max(0.0, slot.until - self._clock()) if slot else 0.0
+
+    def hopeless(self, job: str) -> bool:
+        """The store failed a slot at a job. Whether it did so again and again, and worked for others in between."""
+        times, worked = self._jobs.get(job, (0, -1))
+        if worked < self._worked:
+            times += 1
+        self._jobs[job] = times, self._worked
+        return times > len(self._pauses_s)

@@ -29,19 +29,12 @@ def nodes() -> list[Node]:
 
 
 def _node(resources: dict[str, float]) -> Node:
-    models = (name.removeprefix(MODEL) for name in resources if name.startswith(MODEL))
-    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0), next(models, None))
+    models = frozenset(name.removeprefix(MODEL) for name in resources if name.startswith(MODEL))
+    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0), models)
 
 
 def slot_count(slots: SlotsConfig, cluster: list[Node]) -> int:
-    """How many slots a cluster of these nodes holds; ValueError when not even one (or not as many as asked), or when
-    they would be on GPUs of several models."""
-    models = sorted({node.accelerator_type for node in cluster if node.gpus and node.accelerator_type})
-    if slots.gpus_per_worker and not slots.accelerator_type and len(models) > 1:
-        raise ValueError(
-            f"slots.accelerator_type must name one of {', '.join(models)}: the same recipe has other numbers on another"
-            " model of GPU, and the cluster has all of these"
-        )
+    """How many slots a cluster of these nodes holds; ValueError when not even one (or not as many as asked)."""
     fits = slots.fit(cluster)
     wanted = fits if slots.count == "auto" else slots.count
     if wanted < 1 or wanted > fits:
@@ -56,7 +49,7 @@ def slot_count(slots: SlotsConfig, cluster: list[Node]) -> int:
 
 
 def _of(node: Node) -> str:
-    return f" of {node.accelerator_type}" if node.accelerator_type else ""
+    return f" ({', '.join(sorted(node.accelerator_types))})" if node.accelerator_types else ""
 
 
 class SlotPool:

@@ -14,7 +14,7 @@ class SlotState:
     stage   the name of the stage that it trains now; None while it only evaluates
     live    the name of the stage that it trained last, whose weights it still holds
     since   when it took its job, `first` when it took the first one
-    trained steps that this incarnation has trained
+    trained steps that this incarnation has trained; None before it has said so
     """
 
     number: int
@@ -31,13 +31,13 @@ class SlotState:
     since: float = 0.0
     first: float | None = None
     busy_s: float = 0.0
-    trained: int = 0
+    trained: int | None = None
 
     def begin(self, incarnation: str) -> None:
         """Another process is this slot from now on."""
         self.past.add(self.incarnation)
         self.past.discard(incarnation)
-        self.incarnation, self.trained, self.live, self.asked = incarnation, 0, None, False
+        self.incarnation, self.trained, self.live, self.asked = incarnation, None, None, False
 
     def take(self, job: str, now: float) -> None:
         self.job, self.step, self.since, self.refused = job, 0, now, False

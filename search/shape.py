@@ -9,11 +9,11 @@ from search.data import Frozen
 
 
 class Node(NamedTuple):
-    """A machine of a cluster. `accelerator_type` is Ray's name for the model of its GPUs, where it knows it."""
+    """A machine of a cluster. `accelerator_types` are Ray's names for the model of its GPUs, where it knows any."""
 
     cpus: float
     gpus: float
-    accelerator_type: str | None = None
+    accelerator_types: frozenset[str] = frozenset()
 
 
 def _count(value: Any) -> Any:
@@ -45,6 +45,19 @@ class SlotsConfig(Frozen):
             raise ValueError(f"gpus_per_worker must be a share of one GPU or a whole number, but got {gpus:g}")
         return gpus
 
+    def on_one_model(self, nodes: Iterable[Node]) -> "SlotsConfig":
+        """These slots, on the model of GPU that the nodes have, whichever nodes join later: the same recipe has other
+        numbers on another one. Raises ValueError where the nodes have several and none is named."""
+        if not self.gpus_per_worker or self.accelerator_type:
+            return self
+        models = {node.accelerator_types for node in nodes if node.gpus and node.accelerator_types}
+        if len(models) > 1:
+            raise ValueError(
+                "slots.accelerator_type must name one model of GPU, for a recipe has other numbers on another, and the"
+                f" cluster has {', '.join(sorted(set().union(*models)))}"
+            )
+        return self.model_copy(update={"accelerator_type": min(models.pop())}) if models else self
+
     def fit(self, nodes: Iterable[Node]) -> int:
         """How many slots of this size these nodes hold, whatever `count` says.
 
@@ -53,7 +66,7 @@ class SlotsConfig(Frozen):
         return sum(self._workers_on(node) for node in nodes) // self.workers
 
     def _workers_on(self, node: Node) -> int:
-        if self.accelerator_type not in (None, node.accelerator_type):
+        if self.accelerator_type and self.accelerator_type not in node.accelerator_types:
             return 0
         workers = int(node.cpus // self.threads)
         if not self.gpus_per_worker:

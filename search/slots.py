@@ -45,13 +45,14 @@ def slot_loop(config: dict[str, Any]) -> None:
 def _work(desk: Desk, what: SlotJob) -> None:
     from trainables.numerics import division, numerics
 
+    size = desk.ranks.world_size
     try:
-        trainer = desk.trainer = make_trainer(what, desk.ranks.world_size)
-    except Exception as error:  # noqa: BLE001  (Train would start it again and again, and say nothing)
-        desk.lost(error)
-        return
-    what_for = {"world_size": desk.ranks.world_size}
-    desk.ready(division(trainer.device, **what_for), numerics(trainer.device, **what_for))
+        trainer = desk.trainer = make_trainer(what, size)
+        desk.ready(division(trainer.device, world_size=size), numerics(trainer.device, world_size=size))
+    except Exception as error:
+        if desk.failed_to_start(error):
+            raise
+        return  # Train would start it again and again, and say nothing
     while True:
         job = desk.take()
         if job == "close":

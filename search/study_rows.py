@@ -7,30 +7,29 @@ written here, with Optuna's own tables and encodings, in 1.2 ms.
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Table, insert, update
+from sqlalchemy import Table, Update, func, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.engine import Connection
 
 
 class StudyRows:
-    """The trials of one study in a SQLite database, of which this is the only writer: it knows the next number."""
+    """The trials of one study in a SQLite database."""
 
     def __init__(self, study: optuna.Study) -> None:
         storage: Any = study._storage
         self._engine = storage._backend.engine  # behind Optuna's cache of what it has read
         self._study_id = study._study_id
-        self._number = storage.get_n_trials(study._study_id)
 
     def begin(self, trial: FrozenTrial) -> FrozenTrial:
         """A new trial in its state, with its parameters and attributes. Returns it, with its number."""
-        row = {"study_id": self._study_id, "number": self._number, "state": trial.state}
+        row = {"study_id": self._study_id, "state": trial.state, "datetime_start": _utc(trial.datetime_start)}
         params = [
             {
                 "param_name": name,
@@ -40,13 +39,14 @@ class StudyRows:
             for name, value in trial.params.items()
         ]
         with self._engine.begin() as connection:
-            made = connection.execute(insert(_TRIALS), row | {"datetime_start": trial.datetime_start})
-            trial._trial_id = made.inserted_primary_key[0]
+            trial._trial_id = connection.execute(insert(_TRIALS), row).inserted_primary_key[0]
+            # As Optuna numbers them; nobody else adds one now, for SQLite has a single writer at a time.
+            before = _TRIALS.c.study_id == self._study_id, _TRIALS.c.trial_id < trial._trial_id
+            trial.number = connection.execute(select(func.count()).where(*before)).scalar_one()
+            connection.execute(_this(trial).values(number=trial.number))
             _insert(connection, insert(_PARAMS), trial, params)
             _attributes(connection, _USER_ATTRS, trial, trial.user_attrs)
             _attributes(connection, _SYSTEM_ATTRS, trial, trial.system_attrs)
-        trial.number = self._number
-        self._number += 1
         return trial
 
     def write(
@@ -60,15 +60,15 @@ class StudyRows:
         values: Sequence[float] | None = None,
     ) -> None:
         """Further facts of a trial that has not ended: values by step, attributes, and its end (`state`) with the
-        values of its objectives. What was there under the same name or step is replaced."""
+        values of its objectives. What was there under the same name or step is replaced. (Optuna would refuse to change
+        a trial that has ended; nobody here asks for it.)"""
         with self._engine.begin() as connection:
             _insert(connection, _STEPS, trial, [_step(*one) for one in (intermediate or {}).items()])
             _attributes(connection, _USER_ATTRS, trial, user_attrs or {})
             _attributes(connection, _SYSTEM_ATTRS, trial, system_attrs or {})
             _insert(connection, insert(_VALUES), trial, [_value(*one) for one in enumerate(values or ())])
             if state is not None:
-                this = update(_TRIALS).where(_TRIALS.c.trial_id == trial._trial_id)
-                connection.execute(this.values(state=state, datetime_complete=datetime.now()))
+                connection.execute(_this(trial).values(state=state, datetime_complete=_utc(datetime.now())))
 
 
 def _step(step: int, value: float) -> dict[str, Any]:
@@ -79,6 +79,15 @@ def _step(step: int, value: float) -> dict[str, Any]:
 def _value(objective: int, value: float) -> dict[str, Any]:
     stored, kind = models.TrialValueModel.value_to_stored_repr(value)
     return {"objective": objective, "value": stored, "value_type": kind}
+
+
+def _utc(local: datetime | None) -> datetime | None:
+    """Optuna's times are local ones without a zone, and those of its tables UTC."""
+    return local and local.astimezone(UTC).replace(tzinfo=None)
+
+
+def _this(trial: FrozenTrial) -> Update:
+    return update(_TRIALS).where(_TRIALS.c.trial_id == trial._trial_id)
 
 
 def _table(model: Any) -> Table:

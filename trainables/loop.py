@@ -20,12 +20,13 @@ from trainables.checkpoints import Checkpoints
 from trainables.evaluation import EvaluationSets
 from trainables.feed import Feed
 from trainables.lease import LEASE_S, Lease, Leased, held_until
+from trainables.objects import StoreContentError
 from trainables.path import Leg, Path
 from trainables.ranks import Ranks
 from trainables.recipe import digest
 from trainables.run import Run
 from trainables.stage import Stage
-from trainables.store import Store, StoreError
+from trainables.store import Store
 from trainables.task import Task, build_task
 
 STORE_WAIT_S = 30.0  # how long a folder that several machines mount may be out of date on one (NFS: acdirmin)
@@ -192,7 +193,7 @@ class Trainer:
             # rank has not may be about to be replaced, or not to be seen there yet; if that lasts, it never will be.
             if self.ranks.broadcast(state is not None):
                 if stored == missed:
-                    raise StoreError(
+                    raise StoreContentError(
                         f"every worker of a slot must see the same store, but not all find step {stored} of stage"
                         f" {stage.key} under {store.root}; set `store:` to a shared folder or an object store"
                     )

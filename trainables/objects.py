@@ -34,6 +34,10 @@ class StoreError(OSError):
     """The store cannot be read or written; one line that names the path and what to do."""
 
 
+class StoreContentError(StoreError):
+    """What the store holds is wrong, and will not be right by itself."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The metrics of one checkpoint on one set.

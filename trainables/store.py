@@ -32,6 +32,7 @@ from trainables.objects import (
     Evaluation,
     HashingFile,
     Objects,
+    StoreContentError,
     StoreError,
     checkpoint_body,
     checksum,
@@ -87,7 +88,7 @@ class Store:
         try:
             state: dict[str, Any] = load_torch(io.BytesIO(body), path)
         except ValueError as error:
-            raise StoreError(f"{error}; its checksum is right, so this is no damage: remove it") from None
+            raise StoreContentError(f"{error}; its checksum is right, so this is no damage: remove it") from None
         return state
 
     def save(self, stage: str, step: int, state: dict[str, Any], *, keep: bool) -> None:

@@ -70,7 +70,7 @@ def dispatch(num_jobs: int, num_slots: int, *, pause_s: float = 0.0) -> tuple[fl
         trained, me = 0, (number, f"slot {number}")
         while True:
             asked = time.perf_counter()
-            job = await dispatcher.take(*me, 2.0)
+            job = await dispatcher.take(*me, 2.0, trained)
             if not isinstance(job, Job):
                 if job == "close":
                     return

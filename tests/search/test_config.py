@@ -153,14 +153,19 @@ def test_slots_fit_where_each_worker_has_its_node(
 def test_slots_are_on_gpus_of_one_model() -> None:
     from search.pool import slot_count
 
-    cluster = [Node(8, 0), Node(8, 2, "T4"), Node(16, 4, "A100"), Node(16, 4, "A100")]
-    with pytest.raises(ValueError, match=r"slots.accelerator_type must name one of A100, T4: "):
-        slot_count(SlotsConfig(gpus_per_worker=1), cluster)
-    assert slot_count(SlotsConfig(gpus_per_worker=1, accelerator_type="A100"), cluster) == 8
-    assert slot_count(SlotsConfig(gpus_per_worker=1, accelerator_type="T4"), cluster) == 2
-    assert slot_count(SlotsConfig(gpus_per_worker=1), cluster[2:]) == 8
-    assert slot_count(SlotsConfig(), cluster) == 48  # of processors nothing is known beforehand
-    with pytest.raises(ValueError, match=r"1 workers of 1 CPUs and 1 GPUs of L4, .* 8 CPUs and 2 GPUs of T4, "):
+    slots = SlotsConfig(gpus_per_worker=1)
+    a100 = Node(16, 4, frozenset({"A100", "A100-80G"}))
+    cluster = [Node(8, 0), Node(8, 2, frozenset({"T4"})), a100, a100]
+    with pytest.raises(ValueError, match=r"slots.accelerator_type must name one .* the cluster has A100, A100-80G, T4"):
+        slots.on_one_model(cluster)
+    for model, fits in {"A100": 8, "A100-80G": 8, "T4": 2}.items():
+        named = SlotsConfig(gpus_per_worker=1, accelerator_type=model)
+        assert named.on_one_model(cluster) == named
+        assert slot_count(named, cluster) == fits
+    found = slots.on_one_model(cluster[2:])  # and stays there when nodes of another model join
+    assert found.fit(cluster) == 8
+    assert SlotsConfig().on_one_model(cluster).fit(cluster) == 48  # of processors nothing is known beforehand
+    with pytest.raises(ValueError, match=r"1 workers of 1 CPUs and 1 GPUs of L4, .* 8 CPUs and 2 GPUs \(T4\), "):
         slot_count(SlotsConfig(gpus_per_worker=1, accelerator_type="L4"), cluster)
 
 

@@ -190,7 +190,7 @@ class World:
 
     async def beat(self, process: Process) -> None:
         while True:
-            self.send("beat", process=process)
+            self.send("beat", 0, process=process)
             await asyncio.sleep(BEAT_S)
 
     async def work(self, process: Process, job: Job) -> None:

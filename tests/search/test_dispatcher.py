@@ -1,6 +1,7 @@
 """The dispatcher, as a plain class: who gets which job, who waits, what a killed slot or a verdict changes."""
 
 import asyncio
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,9 @@ def test_jobs_go_out_in_order_and_a_ticket_counts_once(make: Any) -> None:
         first, second = ticket("real", number=1), ticket("synthetic", number=2)
         for one in (first, second, first):
             await d.submit(one)
-        assert (await d.take(0, "a", 0)).id == first.id
-        assert (await d.take(1, "b", 0)).id == second.id
-        assert await d.take(2, "c", 0.01) == "wait"
+        assert (await d.take(0, "a", 0, 0)).id == first.id
+        assert (await d.take(1, "b", 0, 0)).id == second.id
+        assert await d.take(2, "c", 0.01, 0) == "wait"
 
     play(scene())
 
@@ -49,17 +50,17 @@ def test_a_job_waits_for_the_trunk_that_another_slot_trains(make: Any) -> None:
         one, two, other = ticket("finetune", number=1), ticket("finetune", number=2), ticket("real", number=3)
         for t in (one, two, other):
             await d.submit(t)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         assert job.id == one.id
-        assert (await d.take(1, "b", 0)).id == other.id  # number 2 needs the same trunk: number 3 goes first
-        assert await d.take(2, "c", 0.01) == "wait"
+        assert (await d.take(1, "b", 0, 0)).id == other.id  # number 2 needs the same trunk: number 3 goes first
+        assert await d.take(2, "c", 0.01, 0) == "wait"
         trunk, last = job.path
         await d.milestone(0, "a", one.id, trunk.stage.key, trunk.steps, 0)
-        assert await d.take(2, "c", 0.01) == "wait"  # and the same last stage: it waits on
+        assert await d.take(2, "c", 0.01, 0) == "wait"  # and the same last stage: it waits on
         await d.progress(0, "a", one.id, last.stage.key, 0, 0)
-        assert await d.take(2, "c", 0.01) == "wait"
+        assert await d.take(2, "c", 0.01, 0) == "wait"
         await d.report(0, "a", one.id, measured(6, final=True), 0)
-        assert (await d.take(2, "c", 0)).id == two.id
+        assert (await d.take(2, "c", 0, 0)).id == two.id
 
     play(scene())
 
@@ -70,8 +71,8 @@ def test_another_recipe_of_the_trunk_goes_on_as_soon_as_the_trunk_is_stored(make
         # "synthetic" trains the stage that "finetune" starts from, and goes further.
         await d.submit(ticket("synthetic", number=1))
         await d.submit(ticket("finetune", number=2))
-        job = await d.take(0, "a", 0)
-        waiting = asyncio.create_task(d.take(1, "b", 10))
+        job = await d.take(0, "a", 0, 0)
+        waiting = asyncio.create_task(d.take(1, "b", 10, 0))
         await asyncio.sleep(0.01)
         assert not waiting.done()
         await d.milestone(0, "a", job.id, job.path[0].stage.key, 4, 0)
@@ -87,8 +88,8 @@ def test_without_sharing_nothing_waits(make: Any) -> None:
         d = make(share=False)
         await d.submit(ticket("synthetic", number=1))
         await d.submit(ticket("finetune", number=2))
-        assert isinstance(await d.take(0, "a", 0), Job)
-        assert isinstance(await d.take(1, "b", 0), Job)
+        assert isinstance(await d.take(0, "a", 0, 0), Job)
+        assert isinstance(await d.take(1, "b", 0, 0), Job)
 
     play(scene())
 
@@ -100,10 +101,10 @@ def test_a_question_queues_the_job_and_outcomes_arrive_in_order(make: Any) -> No
         waiting = asyncio.create_task(d.outcome(t, 0))
         again = asyncio.create_task(d.outcome(t, 0))  # Ray asks again where it cannot tell whether it was heard
         await asyncio.sleep(0)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         await d.report(0, "a", job.id, measured(3), 0)
         assert await waiting == await again == measured(3)
-        assert await d.take(1, "b", 0) == "wait"
+        assert await d.take(1, "b", 0, 0) == "wait"
         await d.report(0, "a", job.id, measured(6, final=True), 0)
         assert await d.outcome(t, 1) == measured(6, final=True)
 
@@ -136,8 +137,8 @@ def test_a_search_has_one_division_of_the_store(make: Any) -> None:
         await d.ready(0, "a", "1" * 16, here)
         await d.ready(1, "b", "2" * 16, here | {"device": "Tesla T4"})
         await d.ready(2, "c", "1" * 16, here)
-        assert await d.take(1, "b", 0) == "close"
-        assert isinstance(await d.take(2, "c", 0), Job)
+        assert await d.take(1, "b", 0, 0) == "close"
+        assert isinstance(await d.take(2, "c", 0, 0), Job)
         shot = await d.snapshot()
         assert shot["division"] == "1" * 16
         (error,) = shot["errors"].values()
@@ -152,25 +153,60 @@ def test_an_outage_is_waited_out_whichever_worker_tells_of_it_and_not_without_en
         await d.submit(ticket("real"))
         for outage, pause in enumerate(PATIENCE_S):
             me = (0, f"process {outage}")
-            job = await d.take(*me, 0)
+            job = await d.take(*me, 0, 0)
             assert isinstance(job, Job)
             for _ in range(2):  # two workers of the slot
-                assert await d.outage(*me, job.id, "OSError: away", 0, 0)
+                assert await d.outage(*me, job.id, "OSError: away", 0, 0) == pause
             began = asyncio.get_running_loop().time()
-            while await d.take(0, f"process {outage + 1}", 2.0) == "wait":
+            while await d.take(0, f"process {outage + 1}", 2.0, 0) == "wait":
                 pass
             assert pause <= asyncio.get_running_loop().time() - began < pause + 2.1
         me = (0, f"process {len(PATIENCE_S)}")
-        job = await d.take(*me, 0)
+        job = await d.take(*me, 0, 0)
         await d.beat(*me, 1)  # it wrote a checkpoint
-        assert await d.outage(*me, job.id, "OSError: away", 1, 0)
+        assert await d.outage(*me, job.id, "OSError: away", 1, 0) == PATIENCE_S[0]
         for _ in PATIENCE_S:
-            while (job := await d.take(*me, 60.0)) == "wait":
+            while (job := await d.take(*me, 60.0, 0)) == "wait":
                 pass
             more = await d.outage(*me, job.id, "OSError: away", 1, 0)
-        assert not more
-        assert await d.take(*me, 0) == "close"
+        assert more is None
+        assert await d.take(*me, 0, 0) == "close"
         assert (await d.snapshot())["errors"] == {0: "OSError: away"}
+
+    play(scene())
+
+
+def test_a_slot_that_cannot_start_for_an_outage_may_try_again(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        for n, pause in enumerate(PATIENCE_S):
+            for _ in range(2):
+                assert await d.outage(0, f"process {n}", None, "PackError: away", 0, 0) == pause
+            await asyncio.sleep(pause)
+        assert await d.outage(0, "process", None, "PackError: away", 0, 0) is None
+        assert (await d.snapshot())["errors"] == {0: "PackError: away"}
+
+    play(scene())
+
+
+def test_a_job_that_the_store_fails_alone_fails(make: Any) -> None:
+    async def scene() -> None:
+        d = make()
+        bad = ticket("real")
+        await d.submit(bad)
+        slots = itertools.cycle((0, 1))
+        for times in range(len(PATIENCE_S) + 1):
+            slot, other = next(slots), next(slots)
+            next(slots)
+            while (job := await d.take(slot, "a", 60.0, 0)) == "wait":
+                pass
+            assert job.id == bad.id
+            assert await d.outage(slot, "a", job.id, "OSError: no such object", 0, 0) is not None
+            await d.beat(other, "a", times + 1)  # which writes a checkpoint of another job
+        end = await d.outcome(bad, 0)
+        assert isinstance(end, Failed)
+        assert "OSError: no such object" in end.traceback
+        assert (await d.snapshot())["errors"] == {}
 
     play(scene())
 
@@ -181,11 +217,11 @@ def test_a_killed_slot_gives_its_job_back_once_and_fails_it_twice(make: Any) -> 
         t = ticket("real", number=1)
         await d.submit(t)
         await d.submit(ticket("mixed", number=2))
-        await d.take(0, "a", 0)
+        await d.take(0, "a", 0, 0)
         await d.report(0, "a", t.id, measured(3), 0)
-        assert (await d.take(0, "b", 0)).id == t.id  # first in the queue again
+        assert (await d.take(0, "b", 0, 0)).id == t.id  # first in the queue again
         await d.report(0, "b", t.id, measured(3), 0)  # reported by both incarnations: it counts once
-        assert (await d.take(0, "c", 0)).id == ticket("mixed", number=2).id
+        assert (await d.take(0, "c", 0, 0)).id == ticket("mixed", number=2).id
         assert await d.outcome(t, 0) == measured(3)
         end = await d.outcome(t, 1)
         assert isinstance(end, Failed)
@@ -199,13 +235,13 @@ def test_a_verdict_reaches_the_slot_at_its_next_question(make: Any) -> None:
         d = make()
         t = ticket("real")
         await d.submit(t)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         stage = job.path[0].stage.key
         assert await d.progress(0, "a", t.id, stage, 1, 0) is True
         await d.stop(t.id)
         assert await d.progress(0, "a", t.id, stage, 2, 0) is False
         await d.released(0, "a", t.id, 0)
-        assert await d.take(0, "a", 0.01) == "wait"
+        assert await d.take(0, "a", 0.01, 0) == "wait"
 
     play(scene())
 
@@ -215,7 +251,7 @@ def test_a_job_is_forgotten_when_the_scheduler_says_that_it_is_over_and_its_slot
         d = make()
         t = ticket("real")
         await d.submit(t)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         stage = job.path[0].stage.key
         await d.report(0, "a", t.id, measured(3), 3)
         await d.stop(t.id)
@@ -225,7 +261,7 @@ def test_a_job_is_forgotten_when_the_scheduler_says_that_it_is_over_and_its_slot
         assert not d._board.entries
         await d.submit(t)  # a word that was late
         assert isinstance(await d.outcome(t, 0), Failed)
-        assert await d.take(0, "a", 0.01) == "wait"
+        assert await d.take(0, "a", 0.01, 0) == "wait"
         assert (await d.snapshot())["steps_trained"] == 5
 
     play(scene())
@@ -236,7 +272,7 @@ def test_a_failure_is_known_until_the_scheduler_has_asked_for_it(make: Any) -> N
         d = make()
         t = ticket("real")
         await d.submit(t)
-        await d.take(0, "a", 0)
+        await d.take(0, "a", 0, 0)
         await d.report(0, "a", t.id, Failed("it broke", "Traceback"), 0)
         for _ in range(2):  # the trial that asked may have died with the answer
             assert await d.outcome(t, 0) == Failed("it broke", "Traceback")
@@ -256,7 +292,7 @@ def test_what_is_remembered_does_not_grow_with_the_number_of_jobs(make: Any) -> 
         for number in range(2000):
             t = Ticket(number, 0, 0, tuple((params | {"lr": 0.001 * (number % 7 + 1)}).items()))
             await d.submit(t)
-            job = await d.take(0, "a", 0)
+            job = await d.take(0, "a", 0, 0)
             assert job.id == t.id
             if number % 3 == 0:
                 await d.report(0, "a", t.id, Failed("it broke", "Traceback"), 0)
@@ -281,8 +317,8 @@ def test_closing_ends_every_question(make: Any) -> None:
         d = make()
         t = ticket("real")
         await d.submit(t)
-        await d.take(0, "a", 0)
-        idle, waiting = asyncio.create_task(d.take(1, "b", 30)), asyncio.create_task(d.outcome(t, 0))
+        await d.take(0, "a", 0, 0)
+        idle, waiting = asyncio.create_task(d.take(1, "b", 30, 0)), asyncio.create_task(d.outcome(t, 0))
         await asyncio.sleep(0.01)
         await d.close()
         assert await idle == "close"
@@ -297,11 +333,11 @@ def test_steps_are_counted_over_incarnations_and_given_with_the_outcome(make: An
         d = make()
         t = ticket("real")
         await d.submit(t)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         stage = job.path[0].stage.key
         await d.report(0, "a", t.id, measured(3), 3)
         await d.progress(0, "a", t.id, stage, 5, 5)
-        await d.take(0, "b", 0)  # killed after step 5; the checkpoint was of step 3
+        await d.take(0, "b", 0, 0)  # killed after step 5; the checkpoint was of step 3
         await d.report(0, "b", t.id, measured(6, final=True), 3)
         end = await d.outcome(t, 1)
         assert isinstance(end, Measured)
@@ -317,9 +353,9 @@ def test_the_first_of_several_failures_stands_and_a_late_one_frees_no_other_job(
         one, two = ticket("real", number=1), ticket("mixed", number=2)
         await d.submit(one)
         await d.submit(two)
-        await d.take(0, "a", 0)
+        await d.take(0, "a", 0, 0)
         await d.report(0, "a", one.id, Failed("first", "the true traceback"), 0)
-        assert (await d.take(0, "a", 0)).id == two.id
+        assert (await d.take(0, "a", 0, 0)).id == two.id
         await d.report(0, "a", one.id, Failed("second", "connection reset by peer"), 0)
         await d.released(0, "a", one.id, 0)
         assert (await d.failure(one.id)).traceback == "the true traceback"
@@ -333,11 +369,11 @@ def test_a_lost_slot_gives_its_job_to_another_and_gets_no_more(make: Any) -> Non
         d = make()
         t = ticket("real")
         await d.submit(t)
-        await d.take(0, "a", 0)
+        await d.take(0, "a", 0, 0)
         await d.released(0, "a", t.id, 2)
         await d.lost(0, "a", "StoreError: no space")
-        assert await d.take(0, "b", 0) == "close"
-        assert (await d.take(1, "c", 0)).id == t.id
+        assert await d.take(0, "b", 0, 0) == "close"
+        assert (await d.take(1, "c", 0, 0)).id == t.id
         assert (await d.snapshot())["errors"] == {0: "StoreError: no space"}
 
     play(scene())
@@ -349,9 +385,9 @@ def test_a_late_word_about_an_ended_job_changes_nothing(make: Any) -> None:
         one, two = ticket("real", number=1), ticket("mixed", number=2)
         await d.submit(one)
         await d.submit(two)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         await d.report(0, "a", one.id, measured(6, final=True), 0)
-        await d.take(0, "a", 0)
+        await d.take(0, "a", 0, 0)
         assert await d.progress(0, "a", one.id, job.path[0].stage.key, 6, 0) is False
         assert (await d.snapshot())["slots"][0]["leg"] == "mixed"
 
@@ -375,7 +411,7 @@ def test_the_live_view_names_every_stage_of_a_path(toy_packs: Path, name: str, p
             )
         d = Dispatcher(problem, share=True, max_failures=2)
         await d.submit(ticket(name))
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         seen = []
         for leg in job.path:
             await d.progress(0, "a", job.id, leg.stage.key, 0, 0)
@@ -405,8 +441,8 @@ def test_the_trunk_that_most_jobs_wait_for_goes_first(make: Any) -> None:
         few, many = tuned(0.1, 1, trunk_lr=0.01), [tuned(lr, n, trunk_lr=0.02) for n, lr in enumerate((0.1, 0.2), 2)]
         for t in (few, *many):
             await d.submit(t)
-        assert (await d.take(0, "a", 0)).id == many[0].id
-        assert (await d.take(1, "b", 0)).id == few.id
+        assert (await d.take(0, "a", 0, 0)).id == many[0].id
+        assert (await d.take(1, "b", 0, 0)).id == few.id
         shot = await d.snapshot()
         assert shot["queued"] == 1
         ((waits, stage),) = shot["waiting"].items()
@@ -423,7 +459,7 @@ def test_a_slot_goes_on_with_the_weights_that_it_holds_and_others_with_what_is_n
         d = make()
         first, second, third = tuned(0.1, 1), tuned(0.2, 2), ticket("real", number=3)
         await d.submit(first)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         trunk, last = job.path
         await d.milestone(0, "a", job.id, trunk.stage.key, 4, 0)
         await d.progress(0, "a", job.id, last.stage.key, 0, 4)
@@ -435,9 +471,9 @@ def test_a_slot_goes_on_with_the_weights_that_it_holds_and_others_with_what_is_n
         promoted = tuned(0.1, 1, after=3)  # the store has its checkpoint of step 3: three steps to the next rung
         for t in (third, second, promoted):
             await d.submit(t)
-        assert (await d.take(1, "b", 0)).id == third.id  # all are three steps from a rung: the first that came
-        assert (await d.take(0, "a", 0)).id == promoted.id
-        assert (await d.take(2, "c", 0)).id == second.id
+        assert (await d.take(1, "b", 0, 0)).id == third.id  # all are three steps from a rung: the first that came
+        assert (await d.take(0, "a", 0, 0)).id == promoted.id
+        assert (await d.take(2, "c", 0, 0)).id == second.id
 
     play(scene())
 
@@ -453,7 +489,7 @@ def test_a_job_far_from_its_rung_lets_nearer_ones_go_first_but_not_for_ever(make
             await d.submit(t)
         order = []
         for _ in range(PASSES + 2):
-            job = await d.take(0, "a", 0)
+            job = await d.take(0, "a", 0, 0)
             order.append(job.id)
             await finish(d, 0, "a", job)
         assert order == [*(t.id for t in near[:PASSES]), far.id, near[PASSES].id]
@@ -466,22 +502,22 @@ def test_a_job_that_needs_no_training_goes_first_even_while_its_stage_is_trained
         d = make()
         one, again = ticket("real", number=1), ticket("real", number=2)
         await d.submit(one)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         stage = job.path[0].stage.key
         await d.submit(ticket("mixed", number=3))
         await d.submit(again)
         assert again.id in (await d.snapshot())["waiting"]
         await d.milestone(0, "a", one.id, stage, 3, 0)
-        assert (await d.take(1, "b", 0)).id == again.id
+        assert (await d.take(1, "b", 0, 0)).id == again.id
         await d.report(1, "b", again.id, measured(3), 0)
         # Its next rung is not there yet, and the stage is another slot's: it is given back, and waits.
         assert await d.progress(1, "b", again.id, stage, 3, 0) is False
         assert await d.progress(0, "a", one.id, stage, 5, 5) is True
         await d.released(1, "b", again.id, 0)
-        assert (await d.take(1, "b", 0)).id == ticket("mixed", number=3).id
+        assert (await d.take(1, "b", 0, 0)).id == ticket("mixed", number=3).id
         assert (await d.snapshot())["waiting"] == {again.id: stage}
         await d.milestone(0, "a", one.id, stage, 6, 0)
-        assert (await d.take(2, "c", 0)).id == again.id
+        assert (await d.take(2, "c", 0, 0)).id == again.id
         assert isinstance(await d.outcome(again, 0), Measured)
 
     play(scene())
@@ -492,7 +528,7 @@ def test_a_word_that_arrives_after_newer_ones_changes_nothing(make: Any) -> None
         d = make()
         one = ticket("finetune", number=1)
         await d.submit(one)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         trunk, last = (leg.stage.key for leg in job.path)
         await d.milestone(0, "a", one.id, trunk, 4, 4)
         await d.progress(0, "a", one.id, last, 1, 5)
@@ -513,19 +549,19 @@ def test_what_the_store_has_lost_is_trained_once_again(make: Any) -> None:
         d = make()
         one, two, three = tuned(0.1, 1), tuned(0.2, 2), tuned(0.3, 3)
         await d.submit(one)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         trunk = job.path[0].stage.key
         await finish(d, 0, "a", job)
         await d.submit(two)
         await d.submit(three)
-        assert (await d.take(0, "a", 0)).id == two.id
-        assert (await d.take(1, "b", 0)).id == three.id  # the trunk is there, and their last stages differ
+        assert (await d.take(0, "a", 0, 0)).id == two.id
+        assert (await d.take(1, "b", 0, 0)).id == three.id  # the trunk is there, and their last stages differ
         assert await d.progress(0, "a", two.id, trunk, 0, 0) is True  # but it is not
         assert await d.progress(1, "b", three.id, trunk, 0, 0) is False
         await d.released(1, "b", three.id, 0)
-        assert await d.take(1, "b", 1) == "wait"
+        assert await d.take(1, "b", 1, 0) == "wait"
         await d.milestone(0, "a", two.id, trunk, 4, 0)
-        assert (await d.take(1, "b", 0)).id == three.id
+        assert (await d.take(1, "b", 0, 0)).id == three.id
 
     play(scene())
 
@@ -535,12 +571,12 @@ def test_a_silent_slot_loses_its_job_and_what_it_says_later_changes_nothing(make
         d = make()
         t = ticket("real", number=1)
         await d.submit(t)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         stage = job.path[0].stage.key
         other = asyncio.create_task(keep_asking(d, 1, "b"))
         await asyncio.sleep(15)
         assert not other.done()  # a pause of some seconds is no death
-        await d.beat(0, "a")
+        await d.beat(0, "a", 0)
         await asyncio.sleep(15)
         assert not other.done()
         assert await d.present() == [0, 1]
@@ -564,7 +600,7 @@ def test_a_silent_slot_loses_its_job_and_what_it_says_later_changes_nothing(make
 
 
 async def keep_asking(d: Dispatcher, slot: int, incarnation: str) -> Job:
-    while not isinstance(job := await d.take(slot, incarnation, 2), Job):
+    while not isinstance(job := await d.take(slot, incarnation, 2, 0), Job):
         assert job == "wait"
     return job
 
@@ -574,10 +610,10 @@ def test_a_dispatcher_that_was_away_itself_calls_nobody_silent(make: Any) -> Non
         d = make()
         t = ticket("real", number=1)
         await d.submit(t)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         await asyncio.sleep(60)  # its process was stopped: the words of the slot wait to be heard
         assert not (await d.snapshot())["slots"][0]["silent"]
-        await d.beat(0, "a")
+        await d.beat(0, "a", 0)
         assert await d.progress(0, "a", t.id, job.path[0].stage.key, 1, 1)
 
     play(scene())
@@ -586,15 +622,15 @@ def test_a_dispatcher_that_was_away_itself_calls_nobody_silent(make: Any) -> Non
 def test_a_process_that_was_replaced_gets_no_work_while_the_new_one_speaks(make: Any) -> None:
     async def scene() -> None:
         d = make()
-        waiting = asyncio.create_task(d.take(0, "a", 30))
+        waiting = asyncio.create_task(d.take(0, "a", 30, 0))
         await asyncio.sleep(1)
-        await d.beat(0, "b")
+        await d.beat(0, "b", 0)
         assert await waiting == "wait"
         await d.submit(ticket("real"))
-        assert await d.take(0, "a", 2) == "wait"
+        assert await d.take(0, "a", 2, 0) == "wait"
         await d.lost(0, "a", "no packs")
         assert (await d.snapshot())["errors"] == {}
-        job = await d.take(0, "b", 0)
+        job = await d.take(0, "b", 0, 0)
         # The late first words of "b" came after its death: "a" is the slot after all.
         assert (await keep_asking(d, 0, "a")).id == job.id
         assert 20 < asyncio.get_running_loop().time() < 30
@@ -608,19 +644,19 @@ def test_a_stage_that_another_search_trains_is_looked_at_every_two_seconds(make:
         one, two, other = tuned(0.1, 1), tuned(0.2, 2), ticket("real", number=3)
         for t in (one, two):
             await d.submit(t)
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         trunk = job.path[0].stage.key
         await d.leased(0, "a", one.id, trunk, 60.0, 0)
-        assert await d.take(0, "a", 1) == "wait"  # both jobs wait for it
+        assert await d.take(0, "a", 1, 0) == "wait"  # both jobs wait for it
         assert (await d.snapshot())["waiting"] == {one.id: trunk, two.id: trunk}
         assert await d.blocked() == 2
         await d.submit(other)
-        assert (await d.take(0, "a", 0)).id == other.id
+        assert (await d.take(0, "a", 0, 0)).id == other.id
         assert await d.blocked() == 0
-        looks = await d.take(1, "b", 2)
+        looks = await d.take(1, "b", 2, 0)
         assert looks.id == one.id
         await d.milestone(1, "b", one.id, trunk, 4, 0)  # the other search is done
-        assert (await d.take(2, "c", 0)).id == two.id
+        assert (await d.take(2, "c", 0, 0)).id == two.id
 
     play(scene())
 
@@ -631,11 +667,11 @@ def test_a_stop_that_comes_too_late_twice_or_for_nobody_changes_nothing(make: An
         done, stopped = ticket("real", number=1), ticket("mixed", number=2)
         for t in (done, stopped):
             await d.submit(t)
-        await finish(d, 0, "a", await d.take(0, "a", 0))
+        await finish(d, 0, "a", await d.take(0, "a", 0, 0))
         assert (await d.outcome(done, 0)).final
         await d.stop(done.id)
         await d.stop("nobody")
-        job = await d.take(0, "a", 0)
+        job = await d.take(0, "a", 0, 0)
         await d.report(0, "a", job.id, measured(3), 0)
         waiting = asyncio.create_task(d.outcome(stopped, 1))
         await asyncio.sleep(0)
@@ -646,7 +682,7 @@ def test_a_stop_that_comes_too_late_twice_or_for_nobody_changes_nothing(make: An
         assert isinstance(await d.outcome(stopped, 1), Failed)
         again = replace(stopped, after=3)
         await d.submit(again)
-        assert (await d.take(0, "a", 0)).rungs == (6,)
+        assert (await d.take(0, "a", 0, 0)).rungs == (6,)
 
     play(scene())
 
@@ -654,9 +690,9 @@ def test_a_stop_that_comes_too_late_twice_or_for_nobody_changes_nothing(make: An
 def test_seconds_with_a_job_are_spent_and_the_idle_share_begins_with_the_first(make: Any) -> None:
     async def scene() -> None:
         d = make()
-        waiting = asyncio.create_task(d.take(0, "a", 100))
+        waiting = asyncio.create_task(d.take(0, "a", 100, 0))
         await asyncio.sleep(10)
-        await d.beat(0, "a")
+        await d.beat(0, "a", 0)
         assert await d.blocked() == 0  # nothing waits
         await d.submit(ticket("real"))
         job = await waiting

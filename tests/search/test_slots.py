@@ -184,7 +184,7 @@ def test_a_pool_grows_with_the_cluster_and_waits_for_nobody_who_is_absent(
     if count == "auto":
         until(lambda: looks > seen + 2)
     assert pool.alive == slots
-    ray.get(dispatcher.beat.remote(0, "a"))
+    ray.get(dispatcher.beat.remote(0, "a", 0))
     assert not pool.join(0.3)  # slot 0 has spoken, and works
     pool.gates[0].set()
     assert pool.join(60)

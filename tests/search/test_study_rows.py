@@ -1,6 +1,8 @@
 """The rows of a study are those that Optuna's own methods leave: both are read back by Optuna and compared."""
 
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from math import inf, nan
 from pathlib import Path
 from typing import Any
@@ -51,14 +53,22 @@ def same(ours: list[FrozenTrial], theirs: list[FrozenTrial]) -> None:
         for field in ("state", "values", "params", "distributions", "user_attrs", "system_attrs"):
             assert getattr(mine, field) == getattr(their, field), field
         assert repr(mine.intermediate_values) == repr(their.intermediate_values)  # NaN is nothing's equal
-        assert (mine.datetime_start is None, mine.datetime_complete is None) == (
-            their.datetime_start is None,
-            their.datetime_complete is None,
-        )
+        for field in ("datetime_start", "datetime_complete"):
+            times = getattr(mine, field), getattr(their, field)
+            assert (None in times and times[0] == times[1]) or abs(times[0] - times[1]) < timedelta(minutes=5), field
+
+
+@pytest.fixture(params=["UTC", "Asia/Tokyo"])
+def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_what_optuna_reads_of_a_trial_is_what_it_would_have_written(
-    studies: tuple[optuna.Study, optuna.Study],
+    studies: tuple[optuna.Study, optuna.Study], zone: None
 ) -> None:
     ours, theirs = studies
     rows, storage = StudyRows(ours), theirs._storage
@@ -84,12 +94,15 @@ def test_what_optuna_reads_of_a_trial_is_what_it_would_have_written(
     assert read(ours)[1].values == [0.5, inf]
 
 
-def test_a_study_that_is_opened_again_goes_on_counting(studies: tuple[optuna.Study, optuna.Study]) -> None:
+def test_trials_are_numbered_beside_those_that_others_add(studies: tuple[optuna.Study, optuna.Study]) -> None:
     ours, _ = studies
-    StudyRows(ours).begin(begun())
-    ours.enqueue_trial({"lr": 0.5})  # by its user, between two runs
-    assert StudyRows(ours).begin(begun()).number == 2
-    assert [t.number for t in read(ours)] == [0, 1, 2]
+    rows = StudyRows(ours)
+    rows.begin(begun())
+    optuna.create_study(storage=ours._storage, study_name="another").add_trial(begun())
+    ours.enqueue_trial({"lr": 0.5})  # by its user, while a search runs
+    assert rows.begin(begun()).number == 2
+    assert StudyRows(ours).begin(begun()).number == 3
+    assert [t.number for t in read(ours)] == [0, 1, 2, 3]
 
 
 def test_an_event_is_written_whole_or_not_at_all(studies: tuple[optuna.Study, optuna.Study]) -> None:
