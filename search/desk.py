@@ -215,7 +215,8 @@ def _may_pass(error: Exception) -> bool:
     from datasets import PackError
     from trainables.objects import StoreContentError
 
-    outage, cause = False, error if isinstance(error, (OSError, PackError)) else None
+    outage = False
+    cause: BaseException | None = error
     while isinstance(cause, (OSError, PackError)):
         if isinstance(cause, (StoreContentError, FileNotFoundError)):
             return False

@@ -55,7 +55,8 @@ def same(ours: list[FrozenTrial], theirs: list[FrozenTrial]) -> None:
         assert repr(mine.intermediate_values) == repr(their.intermediate_values)  # NaN is nothing's equal
         for field in ("datetime_start", "datetime_complete"):
             times = getattr(mine, field), getattr(their, field)
-            assert (None in times and times[0] == times[1]) or abs(times[0] - times[1]) < timedelta(minutes=5), field
+            assert (None in times) == (times == (None, None)), field
+            assert None in times or abs(times[0] - times[1]) < timedelta(minutes=5), field
 
 
 @pytest.fixture(params=["UTC", "Asia/Tokyo"])
