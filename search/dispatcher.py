@@ -236,10 +236,14 @@ class Dispatcher:
         slots     by number: its process, job, recipe, replicate, leg and step, seconds with a job (`busy_s`), the
                   share without since its first (`idle`), and whether it is silent
         spent_s   seconds that slots had jobs, over all slots; errors: by slot, why it ended
-        division  of the store; "" before a slot is ready
+        division  of the store, and the numerics that it is of; "" before a slot is ready
         """
         self._look()
-        return self._board.snapshot() | {"errors": dict(self._errors), "division": self._division}
+        return self._board.snapshot() | {
+            "errors": dict(self._errors),
+            "division": self._division,
+            "numerics": self._numerics,
+        }
 
     # -- inside ------------------------------------------------------------------------------------------------
 

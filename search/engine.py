@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class Engine:
 
     folder  RESULTS/NAME; Ray keeps its own bookkeeping in it while the search runs
     owner   of the search on the store, to other searches: the identity of its study
+    note    as Watch has it
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Engine:
         *,
         owner: str,
         share: bool,
+        note: Callable[[dict[str, Any]], str | None],
     ) -> None:
         cluster = nodes()
         what = config.slots.on_one_model(cluster)
@@ -86,7 +89,7 @@ class Engine:
         job = SlotJob(config.task, opened.packs, opened.backgrounds, store, owner, what.threads, what.loaders)
         self._storage = folder / "ray"
         self._slots = SlotPool(count, what, job, self._dispatcher, str(self._storage), config.name)
-        self._watch = Watch(self._dispatcher, self._slots, ledger, costs, spending, store)
+        self._watch = Watch(self._dispatcher, self._slots, ledger, costs, spending, store, note)
         self._publisher = Publisher(self._look, folder, tracker, search=config.name, metric=config.objective.metric)
         size = int(config.store.max_gb * 1e9) if config.store.max_gb else None
         self._keeper = Keeper(store, owner, self._needed, size)
@@ -118,6 +121,8 @@ class Engine:
             console.print("a slot did not end in time; what it trained since its last checkpoint is lost", markup=False)
         shutil.rmtree(self._storage, ignore_errors=True)  # Ray's bookkeeping of slots and trials that have ended
         errors = [*last["errors"].values(), *map(str, self._slots.errors)]
+        if self._watch.warning:
+            console.print(self._watch.warning, markup=False, soft_wrap=True)
         if dead:
             raise SlotsLostError(
                 f"no slot is left to train; the first ended with {errors[0] if errors else 'no error'}"

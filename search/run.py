@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from search.problem import open_problem
 from search.reporter import FOLDER as REPORT
 from search.reporter import Reporter, send
 from search.spending import Spending
-from search.study import identity, num_recipes, open_study
+from search.study import identity, note_numerics, num_recipes, open_study
 from search.tracking import State, Tracker, default_uri
 from search.written import leave
 
@@ -104,8 +105,9 @@ def run(
                 with _ray(address):
                     from search.engine import Engine  # imports Ray, which reads its environment when it is imported
 
-                    owner = identity(study)
-                    engine = Engine(config, opened, ledger, costs, spending, tracker, folder, owner=owner, share=share)
+                    parts = config, opened, ledger, costs, spending, tracker, folder
+                    owner, note = identity(study), partial(note_numerics, study)
+                    engine = Engine(*parts, owner=owner, share=share, note=note)
                     with _signals(engine.interrupt), _reporter(config, ledger, folder, tracker, uri):
                         steps_trained = engine.run(console)
                     steps_alone = engine.steps_alone

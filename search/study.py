@@ -109,6 +109,21 @@ def identity(study: optuna.Study) -> str:
     return str(study.user_attrs["identity"])
 
 
+def note_numerics(study: optuna.Study, numerics: dict[str, Any]) -> str | None:
+    """Notes what this run computes with (trainables.numerics). Returns a line to tell where runs before had others."""
+    before = study.user_attrs.get("numerics")
+    if before == numerics:
+        return None
+    study.set_user_attr("numerics", numerics)
+    if before is None:
+        return None
+    name = next(name for name in {**numerics, **before} if before.get(name) != numerics.get(name))
+    return (
+        f"{name} is {numerics.get(name)!r} and was {before.get(name)!r} in the run before: what is trained now shares"
+        " nothing with what was trained then, and the same recipe would have slightly other numbers"
+    )
+
+
 def num_recipes(config: SearchConfig) -> int:
     """How many recipes the search tries when it is complete."""
     if config.sampler == "grid":

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -21,13 +22,24 @@ LOOK_EVERY_S = 1.0
 class Watch:
     """Keeps costs and spending up to date, and says how many tickets may be out. Use as a context manager.
 
-    shot  the newest Dispatcher.snapshot(); empty before the first
+    note     is told with what numerics the slots compute, once, and may answer with a warning
+    shot     the newest Dispatcher.snapshot(); empty before the first
+    warning  a line for the user
     """
 
     def __init__(
-        self, dispatcher: Any, slots: SlotPool, ledger: Ledger, costs: Costs, spending: Spending, store: str
+        self,
+        dispatcher: Any,
+        slots: SlotPool,
+        ledger: Ledger,
+        costs: Costs,
+        spending: Spending,
+        store: str,
+        note: Callable[[dict[str, Any]], str | None],
     ) -> None:
         self.shot: dict[str, Any] = {}
+        self.warning: str | None = None
+        self._note = note
         self._dispatcher = dispatcher
         self._slots = slots
         self._ledger = ledger
@@ -62,6 +74,7 @@ class Watch:
         self._costs.update(shot["progress"])
         if shot["division"] and not self._costs.exact:
             self._costs.open(self._store_of(shot["division"]))
+            self.warning = self._note(shot["numerics"])
         self._spending.update(shot["spent_s"], shot["steps_trained"])
         self.shot = shot
         return shot

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from search.config import SearchConfig, load
 from search.job import Ticket
 from search.ledger import Ledger
-from search.study import open_study
+from search.study import note_numerics, open_study
 from tests.toy import toy_problem, toy_search
 
 METRICS = ("val/miou", "val/pixel_accuracy")
@@ -225,3 +225,15 @@ def test_a_search_of_which_nothing_was_asked_takes_the_file_as_it_is_now(
     again = open_study(changed, {"real": "b"}, tmp_path, share=False)
     assert json.loads(again.user_attrs["search"])["space.lr"] == [0.3]
     assert not again.user_attrs["share"]
+
+
+def test_a_run_that_computes_otherwise_than_the_one_before_says_so_once(config: SearchConfig, tmp_path: Path) -> None:
+    numerics = {"torch": "2.13.0", "device": "NVIDIA A100", "tf32": False}
+    other = numerics | {"device": "NVIDIA L4"}
+    told = []
+    for now in (numerics, numerics, other, other):
+        study = open_study(config, {"real": "a"}, tmp_path, share=True)
+        study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))  # an empty study is made anew
+        told.append(note_numerics(study, now))
+    assert [line is None for line in told] == [True, True, False, True]
+    assert str(told[2]).startswith("device is 'NVIDIA L4' and was 'NVIDIA A100' in the run before: ")
