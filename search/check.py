@@ -84,13 +84,14 @@ def _steps(p: Preflight) -> Rows:
 def _time(config: SearchConfig, p: Preflight, slots: int, hours: float) -> Rows:
     speed = f"{p.step_s * 1000:.0f} ms a step, {p.evaluation_s:.2f} s an evaluation"
     budget = f" of the {config.budget.hours:g} of budget.hours" if config.budget.hours is not None else ""
+    cache = config.slots.batch_cache_gb
     unit = "GPU" if config.slots.gpus_per_worker else "worker"
     disk = f"{'at most' if p.exact else 'about'} {p.disk_bytes(slots) / 2**20:,.0f} MiB of checkpoints"
     return [
         ("model", f"{p.parameters:,} parameters; {speed}"),
         ("time", f"about {duration(p.train_s / slots)} on {slots} slots, after they have started"),
         ("accelerators", f"about {short(hours)} accelerator-hours{budget}, counting {unit}s while their slots train"),
-        ("memory", f"about {p.process_bytes / 2**20:,.0f} MiB a slot worker"),
+        ("memory", f"about {p.process_bytes / 2**20:,.0f} MiB a slot worker, and {cache:g} GB at most for its batches"),
         ("disk", disk),
     ]
 

@@ -86,7 +86,16 @@ class Engine:
             opened.problem, share=share, max_failures=config.slots.max_failures
         )
         store = config.store.uri or str(folder.parent / "store")
-        job = SlotJob(config.task, opened.packs, opened.backgrounds, store, owner, what.threads, what.loaders)
+        job = SlotJob(
+            config.task,
+            opened.packs,
+            opened.backgrounds,
+            store,
+            owner,
+            threads=what.threads,
+            loaders=what.loaders,
+            cache_bytes=int(what.batch_cache_gb * 1e9),
+        )
         self._storage = folder / "ray"
         self._slots = SlotPool(count, what, job, self._dispatcher, str(self._storage), config.name)
         self._watch = Watch(self._dispatcher, self._slots, ledger, costs, spending, store, note)

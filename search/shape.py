@@ -27,6 +27,7 @@ class SlotsConfig(Frozen):
 
     accelerator_type  the only nodes to use, by Ray's name for the model of their GPUs (A100, L4, ...)
     loaders           loader processes per worker; 0 reads in the training process
+    batch_cache_gb    of batches that a worker keeps in memory: recipes that read the same ones augment them once
     max_failures      how often a trial may kill its slot before it counts as failed
     """
 
@@ -36,6 +37,7 @@ class SlotsConfig(Frozen):
     accelerator_type: str | None = Field(default=None, min_length=1)
     threads: int = Field(default=1, ge=1)
     loaders: int = Field(default=0, ge=0)
+    batch_cache_gb: float = Field(default=0.5, ge=0)
     max_failures: int = Field(default=3, ge=1)
 
     @field_validator("gpus_per_worker")

@@ -25,6 +25,7 @@ class SlotJob:
     owner: str  # of its leases: all slots of a search are one
     threads: int
     loaders: int
+    cache_bytes: int  # of batches, in each worker
 
 
 def slot_loop(config: dict[str, Any]) -> None:
@@ -106,5 +107,6 @@ def make_trainer(what: SlotJob, world_size: int) -> Any:
         device=device,
         scenes=scenes,
         num_workers=what.loaders,
+        cache_bytes=what.cache_bytes,
         owner=what.owner,
     )

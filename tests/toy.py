@@ -84,7 +84,13 @@ def toy_problem(packs: Path) -> Problem:
 
 
 def toy_trainer(
-    packs: Path, store: Path, *, num_workers: int = 0, checkpoint_s: float = 30.0, owner: str | None = None
+    packs: Path,
+    store: Path,
+    *,
+    num_workers: int = 0,
+    cache_bytes: int = 0,
+    checkpoint_s: float = 30.0,
+    owner: str | None = None,
 ) -> Trainer:
     sources = toy_sources(packs)
     stores: Callable[[str], Store] = lambda namespace: Store(str(store), f"division/{namespace}".rstrip("/"))  # noqa: E731
@@ -96,6 +102,7 @@ def toy_trainer(
         store_of=stores,
         device=torch.device("cpu"),
         num_workers=num_workers,
+        cache_bytes=cache_bytes,
         checkpoint_s=checkpoint_s,
         owner=owner,
     )

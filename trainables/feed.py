@@ -8,11 +8,14 @@ import torch
 
 from datasets import Blocks, Domain, DomainRows, Loader, LoaderProcesses, Mix, PackError, Source, nested_rows
 from datasets.translation import Translation, translated_column
+from trainables.batch_cache import BatchCache
 from trainables.ranks import Ranks
+from trainables.recipe import digest
 from trainables.stage import Rows, Stage
 from trainables.task import Batch, Task
 
 ONCE_BATCH = 32  # samples of a pass over rows
+UNSEEN = ("start", "conversion", "adaptation", "adain", "frozen", "lr", "training", "horizon")  # by a stage's batches
 
 
 class Feed:
@@ -20,13 +23,17 @@ class Feed:
 
     sources      the training data: rows are found by the digest of their source
     num_workers  loader processes, forked here and kept; changes no number
+    cache_bytes  of batches that are kept for later stages with the same ones; changes no number
     """
 
-    def __init__(self, sources: Iterable[Source], device: torch.device, ranks: Ranks, num_workers: int) -> None:
+    def __init__(
+        self, sources: Iterable[Source], device: torch.device, ranks: Ranks, num_workers: int, cache_bytes: int = 0
+    ) -> None:
         # The same packs may be read with labels and, as references, without: the source with labels serves both.
         self.sources = {source.digest: source for source in sorted(sources, key=lambda one: len(one.columns))}
         self._device, self._ranks = device, ranks
         self._processes = LoaderProcesses(num_workers) if num_workers else None
+        self._cache = BatchCache(cache_bytes)
 
     def batches(self, stage: Stage, task: Task, start: int, stop: int) -> Iterator[Batch]:
         """This rank's part of the stage's batches [start, stop), augmented."""
@@ -41,7 +48,14 @@ class Feed:
             rank=self._ranks.rank,
             world_size=self._ranks.world_size,
         )
-        for batch in loader.batches(start, stop, self._processes):
+        made = self._cache.batches(
+            _sequence(stage, on_device),
+            start,
+            stop,
+            lambda first, last: loader.batches(first, last, self._processes),
+            reused=self._processes is not None,
+        )
+        for batch in made:
             yield task.finish(batch, self._device) if on_device else self.to_device(batch)
 
     def once(self, rows: Rows, task: Task, seed: int) -> Iterator[Batch]:
@@ -76,6 +90,14 @@ class Feed:
                 " a pack was replaced since then: run the search again"
             )
         return self.sources[digest]
+
+
+def _sequence(stage: Stage, on_device: bool) -> str:
+    """What tells the batches of a stage, as they come from the loader, from those of any other: all of the stage but
+    what they do not depend on."""
+    seen = {name: value for name, value in stage.canonical().items() if name not in UNSEEN}
+    horizon = stage.horizon if isinstance(stage.synthetic_share, tuple) else None
+    return digest([seen, horizon, stage.training.batch_size, on_device])
 
 
 def _domain(domain: Domain, rows: Rows, seed: int) -> DomainRows:

@@ -64,6 +64,7 @@ class Trainer:
     val, tests   the evaluation sets: `val` at every rung, `tests` at the last one only
     store_of     the store of a namespace ("" is shared; anything else shares with nobody)
     num_workers  loader processes, forked here and kept; changes no number
+    cache_bytes  of batches that are kept in memory for later stages with the same ones; changes no number
     checkpoint_s seconds between rolling checkpoints, more where one takes long, 0 after each step; changes no number
     owner        whose leases its stages are held by: trainers of one owner never wait for each other
     """
@@ -79,6 +80,7 @@ class Trainer:
         device: torch.device,
         scenes: Scenes | None = None,
         num_workers: int = 0,
+        cache_bytes: int = 0,
         checkpoint_s: float = 30.0,
         owner: str | None = None,
     ) -> None:
@@ -89,7 +91,7 @@ class Trainer:
         self.device = device
         self.owner = owner or uuid.uuid4().hex
         self.ranks = Ranks()
-        self.feed = Feed(sources, device, self.ranks, num_workers)
+        self.feed = Feed(sources, device, self.ranks, num_workers, cache_bytes)
         self.sets = EvaluationSets(
             self.task, val, tests, scenes=scenes, feed=self.feed, device=device, ranks=self.ranks
         )

@@ -60,7 +60,16 @@ def test_a_slot_trains_both_phases_before_the_drivers_backgrounds(folder: Path) 
     assert {name: len(packs) for name, packs in opened.backgrounds.items()} == {"train": 1, "evaluation": 2}
     shown = {(fact.name, fact.context) for fact in opened.facts_of(config.space.enumerate()[0])}
     assert {("rooms", "train backgrounds"), ("halls", "evaluation backgrounds")} < shown
-    job = SlotJob(config.task, opened.packs, opened.backgrounds, str(folder / "store"), "me", threads=1, loaders=0)
+    job = SlotJob(
+        config.task,
+        opened.packs,
+        opened.backgrounds,
+        str(folder / "store"),
+        "me",
+        threads=1,
+        loaders=0,
+        cache_bytes=2**20,
+    )
     path = path_of(config.space.enumerate()[0], opened.problem, 0)
     assert [leg.stage.task.phase for leg in path] == ["base", "refine"]
     assert {leg.stage.backgrounds for leg in path} == {opened.digests["backgrounds.train"]}
@@ -72,7 +81,16 @@ def test_a_slot_trains_both_phases_before_the_drivers_backgrounds(folder: Path) 
     assert path_of(config.space.enumerate()[0], other.problem, 0)[0].stage.key != path[0].stage.key
     moved = open_problem(load(write(folder, backgrounds={"train": "rooms", "evaluation": "gardens"})))
     assert path_of(config.space.enumerate()[0], moved.problem, 0)[-1].stage.key == path[-1].stage.key
-    job = SlotJob(config.task, moved.packs, moved.backgrounds, str(folder / "store"), "me", threads=1, loaders=0)
+    job = SlotJob(
+        config.task,
+        moved.packs,
+        moved.backgrounds,
+        str(folder / "store"),
+        "me",
+        threads=1,
+        loaders=0,
+        cache_bytes=2**20,
+    )
     (again,) = make_trainer(job, 1).train(path, (2,))
     assert again.steps_trained == 0
     assert again.metrics["val/whole/mae"] != report.metrics["val/whole/mae"]

@@ -37,7 +37,9 @@ def test_a_slot_refuses_a_pack_that_was_replaced_after_the_driver_read_it(
     monkeypatch.setenv("TITRATE_PACK_CACHE", str(tmp_path / "driver"))
     shutil.copytree(toy_packs, tmp_path / "packs")
     opened = open_problem(load(toy_search(f"{scheme}{tmp_path}/packs", tmp_path)))
-    job = SlotJob(SPEC, opened.packs, opened.backgrounds, str(tmp_path / "store"), "me", threads=1, loaders=0)
+    job = SlotJob(
+        SPEC, opened.packs, opened.backgrounds, str(tmp_path / "store"), "me", threads=1, loaders=0, cache_bytes=2**20
+    )
     trainer = make_trainer(job, 1)
     digests = {"val": trainer.sets.val.digest, "test/same": trainer.sets.tests["same"].digest}
     assert digests.items() <= opened.digests.items()
