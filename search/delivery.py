@@ -15,14 +15,13 @@ from typing import Any
 
 from rich.console import Console
 
-from analysis import load
+from analysis import Conclusion
 from analysis.provenance import RECIPE, SAMPLES
-from analysis.ranking import Candidate, rank
-from analysis.runs import Table
+from analysis.ranking import Candidate
 from analysis.wording import decimals
 from search.config import SearchConfig
 from search.problem import Opened
-from search.registry import Request, register
+from search.registry import Registrar, Request
 from search.tracking import Tracker
 
 BEST = "best"
@@ -30,17 +29,27 @@ AT_MOST = 100  # rows of an evaluation set that pictures are chosen from
 QUALITY = 88  # of JPEG
 
 
-def deliver(config: SearchConfig, opened: Opened, results: Path, folder: Path, tracker: Tracker, uri: str) -> list[str]:
+def deliver(
+    config: SearchConfig,
+    opened: Opened,
+    results: Path,
+    folder: Path,
+    tracker: Tracker,
+    uri: str,
+    conclusion: Conclusion,
+    registrar: Registrar,
+) -> list[str]:
     """Leaves all of it, as far as that is possible; returns a line for what there is, and one for each that is not.
+
+    Whether the model is registered is the registrar's to say, later.
 
     results, folder  RESULTS and RESULTS/NAME
     """
-    table = load(config.name, tracking_uri=uri, experiment=config.tracking.experiment)
-    winner = next(iter(rank(table)), None)
+    winner = conclusion.decision.winner
     if winner is None:
         return []
     lines: list[str] = []
-    for step in _steps(config, opened, results, folder, tracker, uri, table, winner):
+    for step in _steps(config, opened, results, folder, tracker, uri, conclusion, winner, registrar):
         try:
             lines += step()
         except (ValueError, OSError, RuntimeError) as error:
@@ -56,15 +65,17 @@ def _steps(
     folder: Path,
     tracker: Tracker,
     uri: str,
-    table: Table,
+    conclusion: Conclusion,
     winner: Candidate,
+    registrar: Registrar,
 ) -> tuple[Callable[[], list[str]], ...]:
+    table = conclusion.table
     best, pictures = folder / BEST, folder / SAMPLES
 
     def exported() -> list[str]:
         from search.export import export
 
-        export(config.name, results, best, Console(quiet=True), tracking=uri)
+        export(config.name, results, best, Console(quiet=True), tracking=uri, concluded=conclusion)
         tracker.artifact(best / RECIPE)
         return [f"the best recipe and its weights: {best}"]
 
@@ -74,7 +85,7 @@ def _steps(
             tracker.artifact(file, SAMPLES, (winner.recipe.key, seed))
         return []
 
-    def registered() -> list[str]:
+    def asked() -> list[str]:
         model = _model(best)
         score = model["metrics"].get(table.metric)
         value = "" if score is None else f" {score:.{decimals(score)}f}"
@@ -83,7 +94,6 @@ def _steps(
             name=f"titrate-{config.name}",
             run_id=model["trained"]["run"],
             search_run_id=table.run_id,
-            uri=uri,
             tags={
                 "titrate.search": config.name,
                 "titrate.recipe": winner.recipe.key,
@@ -92,9 +102,10 @@ def _steps(
             },
             description=f"`{winner.recipe}`\n\n{table.metric}{value}, trial {winner.rows[0].number} of {config.name}",
         )
-        return [register(request, folder)]
+        registrar.ask(request)
+        return []
 
-    return exported, drawn, registered
+    return exported, asked, drawn
 
 
 def _model(best: Path) -> dict[str, Any]:

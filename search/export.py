@@ -66,12 +66,14 @@ def export(
     seed: int | None = None,
     weights: bool = True,
     tracking: str | None = None,
+    concluded: Conclusion | None = None,
 ) -> None:
     """Writes a recipe of a search into the folder `out`, whole or not at all.
 
     trial    the recipe's number in the study; or `recipe`, the beginning of its key; None: the recommended one
     seed     which replicate; None: of those that finished, the best on `val`
     weights  False: the recipe and the card alone, to train it again somewhere else
+    concluded  what the search came to, where that is known
 
     Raises ValueError, one line, where there is nothing to export, and what to do.
     """
@@ -83,7 +85,7 @@ def export(
     out = out.expanduser().absolute()
     uri = tracking or config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(results.resolve())
     with tempfile.TemporaryDirectory(prefix="titrate-export-") as scratch, whole_folder(out, _check_free) as target:
-        conclusion = conclude(config.name, uri, config.tracking.experiment, Path(scratch))
+        conclusion = concluded or conclude(config.name, uri, config.tracking.experiment, Path(scratch))
         choice = _choose(conclusion, trial, recipe, seed)
         opened = open_problem(config, verify=False)
         given = one_trial(config, choice.recipe, seeds=len(choice.rows), keep_store=weights)

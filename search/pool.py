@@ -10,6 +10,7 @@ import ray
 from ray.exceptions import ActorDiedError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.callbacks import DatasetsCallback
 
 from search.shape import Node, SlotsConfig
 from search.slots import SlotJob, slot_loop
@@ -50,6 +51,14 @@ def slot_count(slots: SlotsConfig, cluster: list[Node]) -> int:
 
 def _of(node: Node) -> str:
     return f" ({', '.join(sorted(node.accelerator_types))})" if node.accelerator_types else ""
+
+
+class SlotTrainer(TorchTrainer):
+    """A Train run without Ray Data, which nothing here reads, and whose manager is one more process for each slot."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
+        return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
 
 
 class SlotPool:
@@ -134,12 +143,12 @@ class SlotPool:
                 self.errors.append(error)
             return
 
-    def _trainer(self, number: int) -> TorchTrainer:
+    def _trainer(self, number: int) -> SlotTrainer:
         slots = self._slots
         resources: dict[str, float] = {"CPU": slots.threads}
         if slots.gpus_per_worker:
             resources["GPU"] = slots.gpus_per_worker
-        return TorchTrainer(
+        return SlotTrainer(
             slot_loop,
             train_loop_config={"slot": number, "job": self._job, "dispatcher": self._dispatcher},
             scaling_config=ScalingConfig(

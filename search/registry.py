@@ -4,7 +4,7 @@
     mlflow.pyfunc.load_model("models:/titrate-NAME@best").predict(pictures)
 
 Registering goes through MLflow's global state and loads the model once, so it is done in a process of its own:
-`python -m search.registry REQUEST.json`.
+`python -m search.registry`, which reads one request, a line of JSON.
 """
 
 import importlib.metadata
@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,37 +55,64 @@ class Request:
     name: str
     run_id: str
     search_run_id: str
-    uri: str
     tags: dict[str, str]
     description: str
 
 
-def register(request: Request, scratch: Path) -> str:
-    """Registers a model, and says where it is, or why not, in one line: a registry is no part of a search's result.
+class Registrar:
+    """The process that registers. It is started ahead of its request, since its imports take seconds. Use as a context
+    manager, which ends it.
 
-    scratch  a folder for the request and the log of the process
+    uri  of the MLflow server
     """
-    path = scratch / "register.json"
-    fields = asdict(request)
-    uri = fields.pop("uri")  # it may carry a password: not into a file
-    path.write_text(json.dumps(fields), encoding="utf-8")
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "search.registry", str(path)],
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._process: subprocess.Popen[str] | None = None
+        self._asked = False
+
+    def __enter__(self) -> "Registrar":
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "search.registry"],
             cwd=ROOT,
-            env={**os.environ, **ENVIRONMENT, "MLFLOW_TRACKING_URI": uri},
-            capture_output=True,
+            env={**os.environ, **ENVIRONMENT, "MLFLOW_TRACKING_URI": self._uri},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=TIMEOUT_S,
-            check=False,
+            start_new_session=True,  # a Ctrl-C is the search's
         )
-    except subprocess.TimeoutExpired:
-        return f"the model was not registered: MLflow at {redacted(request.uri)} took longer than {TIMEOUT_S:.0f} s"
-    last = (done.stdout.strip().splitlines() or [""])[-1]
-    if done.returncode == 0 and last.startswith("model "):
-        return last
-    why = (done.stderr.strip().splitlines() or [last or f"exit status {done.returncode}"])[-1]
-    return f"the model was not registered at {redacted(request.uri)}: {redacted(why)[:300]}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process is not None
+        with self._process:  # closes its pipes and waits for it
+            self._process.kill()
+
+    def ask(self, request: Request) -> None:
+        """Hands in the one request, and does not wait for it."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._asked = True
+        with suppress(BrokenPipeError):  # it has ended already, and `answer` says why
+            self._process.stdin.write(json.dumps(asdict(request)) + "\n")
+            self._process.stdin.flush()
+
+    def answer(self) -> str | None:
+        """Where the model is, or why it is not registered, in one line: a registry is no part of a search's result.
+        None where nothing was asked for."""
+        assert self._process is not None
+        if not self._asked:
+            return None
+        try:
+            out, err = self._process.communicate(timeout=TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return f"the model was not registered: MLflow at {redacted(self._uri)} took longer than {TIMEOUT_S:.0f} s"
+        last = (out.strip().splitlines() or [""])[-1]
+        if self._process.returncode == 0 and last.startswith("model "):
+            return last
+        why = (err.strip().splitlines() or [last or f"exit status {self._process.returncode}"])[-1]
+        return f"the model was not registered at {redacted(self._uri)}: {redacted(why)[:300]}"
 
 
 def requirements() -> list[str]:
@@ -161,5 +189,9 @@ def _example(folder: str) -> tuple[Any, Any]:
 
 
 if __name__ == "__main__":
-    given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    print(_register(Request(**given, uri=os.environ["MLFLOW_TRACKING_URI"])))
+    import mlflow  # noqa: F401  (while nobody waits yet)
+
+    import trainables.predict  # noqa: F401
+
+    if line := sys.stdin.readline():
+        print(_register(Request(**json.loads(line))))

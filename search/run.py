@@ -27,6 +27,7 @@ from search.cost import Costs
 from search.delivery import deliver
 from search.ledger import Ledger
 from search.problem import open_problem
+from search.registry import Registrar
 from search.reporter import FOLDER as REPORT
 from search.reporter import Reporter, send
 from search.spending import Spending
@@ -114,15 +115,20 @@ def run(
             if ledger.complete:
                 state = "finished"
                 if tracker.flush():
-                    if config.tracking.best_model:
-                        left = deliver(config, opened, results.resolve(), folder, tracker, uri)
-                        tracker.flush()  # the report reads it
-                    conclusion = conclude(config.name, uri, config.tracking.experiment, folder)
-                    for file in conclusion.files:
-                        tracker.artifact(file)
-                    if config.tracking.report:
-                        report(Context(conclusion.table, uri)).write(folder / REPORT)
-                        send(folder / REPORT, tracker)
+                    with Registrar(uri) if config.tracking.best_model else nullcontext() as registrar:
+                        conclusion = conclude(config.name, uri, config.tracking.experiment, folder)
+                        for file in conclusion.files:
+                            tracker.artifact(file)
+                        if registrar is not None:
+                            left = deliver(
+                                config, opened, results.resolve(), folder, tracker, uri, conclusion, registrar
+                            )
+                            tracker.flush()  # the report reads it
+                        if config.tracking.report:
+                            report(Context(conclusion.table, uri)).write(folder / REPORT)
+                            send(folder / REPORT, tracker)
+                        if registrar is not None and (line := registrar.answer()):
+                            left.append(line)
         finally:
             if not tracker.finish(state):
                 console.print(

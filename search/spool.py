@@ -67,11 +67,11 @@ class Spool:
                 self._sent = self._size = 0
             self._changed.notify_all()
 
-    def wait(self) -> bool:
-        """Waits until something is unsent, or for `wake`, or a second; returns whether something is."""
+    def wait(self, timeout: float) -> bool:
+        """Waits until something is unsent, or for `wake`, or so many seconds; returns whether something is."""
         with self._changed:
             if self._sent == self._size:
-                self._changed.wait(timeout=1.0)
+                self._changed.wait(timeout)
             return self._sent < self._size
 
     def flush(self, timeout: float) -> bool:

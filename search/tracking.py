@@ -35,6 +35,7 @@ Status = Literal["finished", "failed", "stopped"]
 State = Literal["finished", "interrupted"]
 
 NOTE_CHARS = 5000  # of a description; MLflow takes 8,000 of a tag, its older servers 5,000
+IDLE_S = 1.0  # how often a snapshot of a search is looked for that has nothing else to send
 RETRY_SECONDS = (1.0, 15.0)  # the first wait in an outage, and the longest
 
 
@@ -233,7 +234,7 @@ class Tracker:
         delay = 0.0
         while not self._closed.is_set():
             try:
-                if not self._spool.wait():
+                if not self._spool.wait(0.0 if self._finishing.is_set() else IDLE_S):
                     self._send_live()
                     if self._finishing.is_set():
                         return

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from datasets import Pack
 from search.config import load
-from search.registry import Request, register, requirements
+from search.registry import Registrar, Request, requirements
 from search.run import Result, run
 from tests.toy import PRUNED, toy_search
 from trainables.predict import Predictor
@@ -139,22 +139,46 @@ def request_of(delivered: tuple[Path, Result], **fields: Any) -> Request:
         name="titrate-toy",
         run_id=version.run_id or "",
         search_run_id=parent_of(result),
-        uri=result.tracking_uri,
         tags=version.tags,
         description="",
     )
     return replace(request, **fields)
 
 
-def test_what_is_registered_is_not_registered_again(delivered: tuple[Path, Result], tmp_path: Path) -> None:
-    request = request_of(delivered)
-    assert register(request, tmp_path) == "model models:/titrate-toy@best is version 1, as before"
-    assert len(MlflowClient(request.uri).search_model_versions("name='titrate-toy'")) == 1
+def answered(uri: str, request: Request) -> str:
+    with Registrar(uri) as registrar:
+        registrar.ask(request)
+        return registrar.answer() or ""
 
 
-def test_what_the_registry_refuses_is_one_line(delivered: tuple[Path, Result], tmp_path: Path) -> None:
-    request = request_of(delivered, run_id="0" * 32, name="titrate-other")
-    line = register(request, tmp_path)
-    assert line.startswith(f"the model was not registered at {request.uri}: ")
+def test_what_is_registered_is_not_registered_again(delivered: tuple[Path, Result]) -> None:
+    uri = delivered[1].tracking_uri
+    assert answered(uri, request_of(delivered)) == "model models:/titrate-toy@best is version 1, as before"
+    assert len(MlflowClient(uri).search_model_versions("name='titrate-toy'")) == 1
+
+
+def test_what_the_registry_refuses_is_one_line(delivered: tuple[Path, Result]) -> None:
+    uri = delivered[1].tracking_uri
+    line = answered(uri, request_of(delivered, run_id="0" * 32, name="titrate-other"))
+    assert line.startswith(f"the model was not registered at {uri}: ")
     assert f"Run with id={'0' * 32} not found" in line
     assert "\n" not in line
+
+
+def test_a_registrar_that_is_asked_for_nothing_says_nothing_and_is_gone() -> None:
+    with Registrar("sqlite:///none.db") as registrar:
+        assert registrar.answer() is None
+        process = registrar._process
+        assert process is not None
+        assert process.poll() is None
+    assert process.poll() is not None
+    assert not (ROOT / "none.db").exists()
+
+
+def test_a_registrar_that_was_killed_is_one_line() -> None:
+    with Registrar("sqlite:///none.db") as registrar:
+        assert registrar._process is not None
+        registrar._process.kill()
+        registrar._process.wait()
+        registrar.ask(Request("", "", "", "", {}, ""))
+        assert registrar.answer() == "the model was not registered at sqlite:///none.db: exit status -9"
