@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError
+from ray.train.torch import TorchTrainer
 
 from datasets import Pack, PackError
 from search.config import load
@@ -19,7 +20,7 @@ from search.desk import ASK_AT_FIRST_S, ASK_EVERY_S, Desk, Pace
 from search.dispatcher import Dispatcher
 from search.job import Job, Measured, Ticket
 from search.patience import Patience
-from search.pool import CONTROLLERS, SlotPool
+from search.pool import CONTROLLERS, SlotPool, SlotTrainer
 from search.problem import open_problem
 from search.shape import Node, SlotsConfig
 from search.slots import SlotJob, make_trainer
@@ -267,7 +268,7 @@ def test_a_slot_whose_controller_is_killed_is_started_again_but_not_without_end(
             if len(begun) <= deaths:
                 raise ActorDiedError
 
-    monkeypatch.setattr("search.pool.TorchTrainer", Trainer)
+    monkeypatch.setattr("search.pool.SlotTrainer", Trainer)
     monkeypatch.setattr("search.pool.PAUSE_S", 0.0)
     pool = SlotPool(1, SlotsConfig(count=1), None, dispatcher, "", "toy")  # type: ignore[arg-type]
     pool.start()
@@ -275,6 +276,15 @@ def test_a_slot_whose_controller_is_killed_is_started_again_but_not_without_end(
     assert pool.join(60)
     assert len(pool.errors) == errors
     assert len(set(begun)) == CONTROLLERS  # each run of Train has a name of its own
+
+
+def test_a_slot_has_no_manager_of_ray_data() -> None:
+    names = [
+        {type(callback).__name__ for callback in trainer(lambda: None)._create_default_callbacks()}  # type: ignore[attr-defined]
+        for trainer in (TorchTrainer, SlotTrainer)
+    ]
+    assert names[0] - names[1] == {"DatasetsCallback"}
+    assert names[1]
 
 
 def test_a_slot_that_is_to_leave_its_node_gives_its_job_back_and_takes_none(dispatcher: Any) -> None:
