@@ -1,7 +1,7 @@
 """How much sooner is a search done here than in stock Ray? Two search problems, three sides, the same two CPUs.
 
     python tests/benchmarks/search_vs_stock.py [--problems A B] [--sides nested function titrate list] [--seeds 3]
-        [--trials N] [--steps N] [--data DIR] [--packs DIR] [--out FILE]
+        [--first 0] [--trials N] [--steps N] [--data DIR] [--packs DIR] [--out FILE]
 
 Embedded faces beside real photographs (300-W's Helen below --data, else rendered `street` faces), landmarks at 48 px:
 
@@ -84,7 +84,7 @@ def figures(results: dict[str, Any], problem: str) -> dict[str, Any]:
         for side in comparison.SIDES
         if side in found
     }
-    fixed_list = found.get("list", {}).get("0")
+    fixed_list = next(iter(found.get("list", {}).values()), None)
     print(f"problem {problem}")
     print(*comparison.table(sides), sep="\n")
     if fixed_list is not None:
@@ -106,6 +106,7 @@ def main() -> None:
     parser.add_argument("--problems", nargs="+", choices=("A", "B"), default=["A", "B"])
     parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="seed")
     parser.add_argument("--trials", type=int, help="of a search; each problem has its own")
     parser.add_argument("--steps", type=int, help="length of a last stage, a multiple of 9; each problem has its own")
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data")
@@ -124,11 +125,12 @@ def main() -> None:
     results: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {"asked": asked}
     if results["asked"] != asked:
         parser.error(f"{given.out} must be of the same --trials, --steps and packs, but is of {results['asked']}")
-    for seed in range(given.seeds):  # seed by seed, so that all sides have the same ones at any time
+    # Seed by seed, so that all sides have the same ones at any time.
+    for seed in range(given.first, given.first + given.seeds):
         for problem in given.problems:
             for side in given.sides:
                 done = results.setdefault(problem, {}).setdefault(side, {})
-                if str(seed) in done or (side == "list" and seed):
+                if str(seed) in done or (side == "list" and done):
                     continue
                 say(f"problem {problem}, {side}, seed {seed}")
                 began = time.monotonic()
