@@ -12,6 +12,7 @@ EXCLUDES = [".git", ".venv", "packs", "results", "mlruns", "docs", "**/__pycache
 
 # Read by Ray at import or by its worker processes.
 ENVIRONMENT = {
+    "RAY_ENABLE_AUTO_CONNECT": "0",  # a thread that is late would start a second Ray after the first was shut down
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a killed worker is noticed that soon

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -21,6 +22,7 @@ WATCH_S = 3.0  # how often the cluster's size is looked at
 CONTROLLERS = 5  # that a slot may lose one after another: Train restarts its workers, but nobody its controller
 LASTED_S = 600.0  # a controller that lived so long is no more of those
 PAUSE_S = 2.0  # before another one is started
+END_S = 10.0  # in which the slots that are left at the end of a search are ended
 MODEL = "accelerator_type:"  # before the name of a GPU's model among a node's resources
 
 
@@ -51,6 +53,17 @@ def slot_count(slots: SlotsConfig, cluster: list[Node]) -> int:
 
 def _of(node: Node) -> str:
     return f" ({', '.join(sorted(node.accelerator_types))})" if node.accelerator_types else ""
+
+
+def _end_controllers() -> None:
+    """Kills the Train controllers that this driver has started; Train tells of none of them."""
+    from ray._private.state import state
+
+    driver: Any = ray._private.worker.global_worker
+    for actor, facts in state.actor_table(None, driver.current_job_id).items():
+        if facts["ActorClassName"] == "TrainController" and facts["State"] != "DEAD":
+            with suppress(ValueError):  # its thread has just ended
+                driver.core_worker.kill_actor(ray.ActorID.from_hex(actor), True)
 
 
 class SlotTrainer(TorchTrainer):
@@ -96,17 +109,26 @@ class SlotPool:
     def join(self, timeout_s: float) -> bool:
         """Waits for the slots to end, after the dispatcher was closed; False when some did not in time.
 
-        Absent ones are not waited for: nobody knows when they come back, and then they find the search ended.
+        Absent ones are not waited for, since nobody knows when they come back: they are ended.
         """
         self._closing.set()
         self._watcher.join()
         deadline = time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
+        ended = False
+        while not ended and time.monotonic() < deadline:
             present = ray.get(self._dispatcher.present.remote())
-            if not any(self._threads[number].is_alive() for number in present):
-                return True
+            ended = not any(self._threads[number].is_alive() for number in present)
+            time.sleep(0 if ended else 0.1)
+        self._end()
+        return ended
+
+    def _end(self) -> None:
+        """Ends the slots that are left. A thread that still waits for its controller when Ray is shut down would end
+        this whole process with an error, at whatever it does by then."""
+        deadline = time.monotonic() + END_S
+        while self.alive and time.monotonic() < deadline:
+            _end_controllers()
             time.sleep(0.1)
-        return False
 
     def _watch(self) -> None:
         while not self._closing.wait(WATCH_S):
@@ -138,7 +160,8 @@ class SlotPool:
                         "slot %d lost its controller and is started again: %s", number, str(error).split("\n")[0]
                     )
                     continue
-                self.errors.append(error)
+                if not self._closing.is_set():  # else it was ended
+                    self.errors.append(error)
             except Exception as error:  # noqa: BLE001  (whatever ended a slot is the search's to report)
                 self.errors.append(error)
             return

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 ASK_EVERY_S = 0.2
 LOOK_EVERY_S = 1.0
+WAIT_MOST = 8  # a ticket is a process on the head, and the driver has a new one out in a fraction of a second
 
 
 class Watch:
@@ -60,13 +61,14 @@ class Watch:
         self._thread.join()
 
     def limit(self) -> int:
-        """How many tickets may be out: one for each slot, half as many that wait, and as many as were ever found to
-        wait for a stage that another trains while a slot had nothing to do (at most two for each slot).
+        """How many tickets may be out: one for each slot, half as many that wait (at most `WAIT_MOST`), and as many as
+        were ever found to wait for a stage that another trains while a slot had nothing to do (at most two for each
+        slot).
 
         It never falls: Tune ends the actor of a trial that no other follows at once, and a new one takes seconds.
         """
         slots = max(self._slots.alive, 1)
-        return slots + max(1, slots // 2) + min(self._blocked, 2 * slots)
+        return slots + min(max(1, slots // 2), WAIT_MOST) + min(self._blocked, 2 * slots)
 
     def look(self) -> dict[str, Any]:
         """Asks now; the snapshot."""

@@ -60,12 +60,11 @@ class Nodes:
         self.environment = {**environment, **token, **patience, "RAY_USAGE_STATS_ENABLED": "0"}
         self.address = f"127.0.0.1:{free_port()}"
         self._folder = Path(tempfile.mkdtemp(prefix="nodes-"))  # short: sockets have their paths in it
+        self._started = 0
         self.alive: list[subprocess.Popen[bytes]] = []
         port = self.address.rpartition(":")[2]
-        # A folder of its own, and not the one where a plain `ray.init()` looks for a cluster to join.
-        head = ["--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0", f"--temp-dir={self._folder}"]
         try:
-            self.head = self._start(*head)
+            self.head = self._start("--head", f"--port={port}", "--include-dashboard=false", "--num-cpus=0")
         except RuntimeError:
             self.end()
             raise
@@ -124,10 +123,14 @@ class Nodes:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
-        log = self._folder / f"node-{len(list(self._folder.glob('node-*')))}.log"
+        self._started += 1
+        # A folder of its own, as on a machine of its own: a node that joins makes the code's folder anew, which the
+        # others would read just then. Nor is it where a plain `ray.init()` looks for a cluster to join.
+        own = self._folder / str(self._started)
+        log = self._folder / f"{self._started}.log"
         with log.open("wb") as out:
             node = subprocess.Popen(
-                [*_RAY, "start", "--block", *_SMALL, *options],
+                [*_RAY, "start", "--block", *_SMALL, f"--temp-dir={own}", *options],
                 env={**os.environ, **self.environment},
                 stdout=out,
                 stderr=out,

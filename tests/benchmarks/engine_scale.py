@@ -1,7 +1,7 @@
 """How many trials can the engine carry? Trials that train nothing, so that what remains is the engine.
 
-    python tests/benchmarks/engine_scale.py [--parts dispatcher tune stock] [--slots 64] [--jobs 2000] [--trials 2000]
-        [--stock-trials 200] [--stock-concurrent 16] [--profile FILE]
+    python tests/benchmarks/engine_scale.py [--parts dispatcher tune load stock] [--slots 64] [--jobs 2000]
+        [--trials 2000] [--load-trials 1000] [--pace-s 2] [--stock-trials 200] [--stock-concurrent 16] [--profile FILE]
 
     dispatcher  the dispatcher in this process: --slots simulated slots and --jobs jobs of 5 reports each. Verdicts a
                 second as fast as they come (a verdict is one report that its trial has fetched), and, at 500 of them a
@@ -9,12 +9,15 @@
     tune        a whole search of --trials recipes of 5 rungs through Tune: the searcher, the scheduler, the ledger on
                 a SQLite study, trials' actors and the dispatcher's are the real ones. Its --slots slots are threads of
                 one actor that run the real slot loop without training; MLflow hears nothing. Trials a second of the
-                whole and of the steady state (the last 80% of them), the driver's CPU seconds and growth of memory in
-                that state, and how many actors carried the trials
+                whole and of the steady state (the last 80% of them), the driver's growth of memory in that state, and
+                how many actors carried the trials
+    load        the same, with --pace-s seconds between a slot's evaluations, as if it trained. Once all is started
+                (between the ends of 50% and of 90% of the trials), the load of the driver and of the dispatcher, in CPU
+                seconds a second, and the share of the slots' time in which they had nothing to do
     stock       plain Tune functions of 5 reports each, --stock-concurrent at a time: trials a second
 
 --profile writes cProfile's statistics of the driver in `tune`. A trial's actor is a process of some 120 MB and 2 CPU
-seconds (Tune imports Ray Data and pandas), and there are half as many again as slots. The last line is JSON.
+seconds (Tune imports Ray Data and pandas): on few cores their start is most of `tune`. The last line is JSON.
 """
 
 import argparse
@@ -28,7 +31,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 PACE = 500  # verdicts a second
-PARTS = ("dispatcher", "tune", "stock")
+KEYS = ("verdicts_per_s", "trials_per_s", "steady_trials_per_s", "stock_trials_per_s", "rss_growth_mb")
+KEYS += ("p99_dispatch_ms", "actors", "driver_load", "dispatcher_load", "slots_idle")
+PARTS = ("dispatcher", "tune", "load", "stock")
 
 
 def main() -> None:
@@ -37,6 +42,8 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--jobs", type=int, default=2000)
     parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--load-trials", type=int, default=1000)
+    parser.add_argument("--pace-s", type=float, default=2.0)
     parser.add_argument("--stock-trials", type=int, default=200)
     parser.add_argument("--stock-concurrent", type=int, default=16)
     parser.add_argument("--profile", type=Path)
@@ -46,14 +53,13 @@ def main() -> None:
 
     from search.cluster import connect
 
-    keys = ("verdicts_per_s", "trials_per_s", "stock_trials_per_s", "rss_growth_mb", "p99_dispatch_ms", "actors")
-    found: dict[str, Any] = dict.fromkeys(keys)
+    found: dict[str, Any] = dict.fromkeys(KEYS)
     for part in given.parts:
         if part != "dispatcher":
             connect(num_cpus=given.stock_concurrent if part == "stock" else 2)
         import ray
 
-        from tests.benchmarks.untrained import dispatch, stock_search, untrained_search
+        from tests.benchmarks.untrained import REPORTS, dispatch, stock_search, untrained_search
 
         try:
             if part == "dispatcher":
@@ -70,13 +76,17 @@ def main() -> None:
                 if given.profile:
                     profile.disable()
                     profile.dump_stats(given.profile)
-                found |= {"trials_per_s": scale.trials_per_s, "rss_growth_mb": scale.rss_growth_mb}
-                found["actors"] = scale.actors
-                print(f"tune: {scale.trials_per_s:.1f} trials/s, {scale.steady:.1f} in the steady state;")
-                print(
-                    f"  driver {scale.cpu_s:.0f} CPU s, {scale.rss_growth_mb:+.1f} MB; {scale.actors} actors",
-                    flush=True,
-                )
+                found |= {"trials_per_s": scale.trials_per_s, "steady_trials_per_s": scale.steady}
+                found |= {"rss_growth_mb": scale.rss_growth_mb, "actors": scale.actors}
+                print(f"tune: {scale.trials_per_s:.1f} trials/s, {scale.steady:.1f} in the steady state;", end=" ")
+                print(f"driver {scale.rss_growth_mb:+.1f} MB; {scale.actors} actors", flush=True)
+            elif part == "load":
+                scale = untrained_search(given.load_trials, given.slots, pace_s=given.pace_s, between=(0.5, 0.9))
+                idle = 1 - scale.steady * REPORTS * given.pace_s / given.slots
+                loads = {"driver_load": scale.driver_load, "dispatcher_load": scale.dispatcher_load}
+                found |= loads | {"slots_idle": idle}
+                print(f"load: {given.slots} slots, {scale.steady:.1f} trials/s, {idle:.1%} idle;", end=" ")
+                print(f"driver {scale.driver_load:.0%} of a core, dispatcher {scale.dispatcher_load:.0%}", flush=True)
             else:
                 found["stock_trials_per_s"] = stock_search(given.stock_trials, given.stock_concurrent)
                 print(f"stock: {found['stock_trials_per_s']:.2f} trials/s", flush=True)

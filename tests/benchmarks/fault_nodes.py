@@ -38,6 +38,20 @@ def worker_node(search: FaultySearch) -> None:
         _left(search, cluster)
 
 
+def worker_node_for_good(search: FaultySearch) -> None:
+    """The same with a slot on each of two nodes, and no other node: the other slot does what is left, and the search
+    ends in order while one is absent."""
+    search.configure(slots="slots: {count: 2}")
+    with _on_a_cluster(search) as cluster:
+        search.start()
+        search.until(lambda: len({step.process for step in search.steps()}) == 2, "a step of each slot")
+        node = cluster.of(search.until_steps().process)
+        search.hit()
+        cluster.kill(node)
+        search.end(0)
+        _left(search, cluster)
+
+
 def spot_notice(search: FaultySearch) -> None:
     """The node whose slot trains is said to go, and goes when its slot has moved."""
     with _on_a_cluster(search) as cluster:
@@ -66,4 +80,4 @@ def head_node(search: FaultySearch) -> None:
         _left(search, cluster)
 
 
-NODES = (worker_node, spot_notice, head_node)
+NODES = (worker_node, worker_node_for_good, spot_notice, head_node)

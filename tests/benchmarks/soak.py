@@ -10,7 +10,8 @@ seconds (uniformly between half and one and a half times --every-s) one of these
     node        of everything on a node; another one joins  notice      a node is said to go, and goes 10 s later
     driver      kill -9 of the command; the same again      ctrl_c      Ctrl-C, which ends it in order; the same again
 
-The command is started again whenever it has ended before the search has, as a user would. At the end every metric of
+The command is started again whenever it has ended before the search has, as a user would; where it ended otherwise than
+it was asked to, the end of what it said is printed. At the end every metric of
 every recipe in MLflow, and what the study was told, must be to the bit what plain training in one process gives,
 without Ray and without sharing. A fault that finds nothing to hit (no such process just then) is not counted. The last
 line is JSON.
@@ -51,6 +52,8 @@ FAULTS = (*KILLED, "node", "notice", "driver", "ctrl_c")
 SLOTS_ON_A_NODE = 2
 NOTICE_S = 10.0
 RUNS = 60  # of the command at most
+ENDS = (0, 128 + signal.SIGINT, -signal.SIGKILL)  # complete, or as the fault has it
+SHOWN = 40  # lines of a command that ended otherwise
 
 
 def main() -> None:
@@ -126,8 +129,9 @@ class Soak:
                     time.sleep(0.1)
                 if command.poll() is None and search.steps():
                     self._fault(cluster)
-            last = (search.output.splitlines() or [""])[-1]  # a driver that was killed early has said nothing
-            self._print(f"run {search.runs} ended with {command.returncode}: {last[:150]}")
+            said = search.output.splitlines()
+            lines = said[-1:] if command.returncode in ENDS else said[-SHOWN:]
+            self._print("\n    ".join([f"run {search.runs} ended with {command.returncode}:", *lines]))
             if command.returncode == 0:
                 return
 

@@ -7,14 +7,15 @@ them runs the real `slot_loop` with a trainer that reports at once what it was a
 import asyncio
 import contextlib
 import os
-import statistics
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -23,12 +24,14 @@ import ray
 import ray.tune
 
 from search.job import Job, Measured, Ticket
+from tests.nodes import processes
 from trainables.landmarks.spec import LandmarksSpec
 from trainables.problem import Problem, SourceFacts
 from trainables.recipe import Recipe
 from trainables.stage import Training
 
 REPORTS = 5  # evaluations of a trial
+STEP_S = 0.05  # of the training that is not done
 
 # So that the functions below reach Ray's workers whatever path this module was imported by.
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -99,14 +102,25 @@ def dispatch(num_jobs: int, num_slots: int, *, pause_s: float = 0.0) -> tuple[fl
 
 
 class _Untrained:
-    """A trainer without a network: every rung is measured as soon as it is asked for."""
+    """A trainer without a network: every rung is measured `pace_s` after it was asked for, and in the meantime the
+    loop's question is asked as it is before each step."""
 
     steps_trained = 0
     device = SimpleNamespace(type="cpu")
 
-    def train(self, path: Any, rungs: tuple[int, ...], **_: Any) -> Iterator[Any]:
+    def __init__(self, pace_s: float) -> None:
+        self._pace_s = pace_s
+
+    def train(self, path: Any, rungs: tuple[int, ...], *, control: Any, **_: Any) -> Iterator[Any]:
+        from trainables.loop import Interrupted
+
         before = self.steps_trained
         for rung in rungs:
+            until = time.monotonic() + self._pace_s
+            while (left := until - time.monotonic()) > 0:
+                if not control(path[-1].stage, rung - 1):
+                    raise Interrupted
+                time.sleep(min(left, STEP_S))
             self.steps_trained += 1
             value = (path[-1].stage.lr * 1000 + 1 / rung) / 100
             yield SimpleNamespace(
@@ -123,11 +137,11 @@ class _Untrained:
 class _Slots:
     """The actor: `slot_loop` in as many threads."""
 
-    def run(self, count: int, dispatcher: Any) -> None:
+    def run(self, count: int, dispatcher: Any, pace_s: float) -> None:
         from search import slots
 
         with (
-            mock.patch.object(slots, "make_trainer", side_effect=lambda *_: _Untrained()),
+            mock.patch.object(slots, "make_trainer", side_effect=lambda *_: _Untrained(pace_s)),
             mock.patch.object(slots, "Notice", return_value=SimpleNamespace(given=False, leave=lambda: None)),
         ):
             threads = [
@@ -141,17 +155,18 @@ class _Slots:
 
 
 class UntrainedPool:
-    """In the place of search.slots.SlotPool, with its arguments."""
+    """In the place of search.pool.SlotPool, with its arguments and the seconds between evaluations."""
 
-    def __init__(self, count: int, _slots: Any, _job: Any, dispatcher: Any, *_: Any) -> None:
+    def __init__(self, count: int, _slots: Any, _job: Any, dispatcher: Any, *_: Any, pace_s: float) -> None:
         self.errors: list[BaseException] = []
+        self._pace_s = pace_s
         actor: Any = ray.remote(_Slots)
         self._actor = actor.options(num_cpus=0).remote()
         self._count = count
         self._thread = threading.Thread(target=self._run, args=(dispatcher,), name="slots", daemon=True)
 
     def _run(self, dispatcher: Any) -> None:
-        ray.get(self._actor.run.remote(self._count, dispatcher))
+        ray.get(self._actor.run.remote(self._count, dispatcher, self._pace_s))
 
     def start(self) -> None:
         self._thread.start()
@@ -167,15 +182,35 @@ class UntrainedPool:
 
 @dataclass
 class Counter:
-    """In the place of search.tracking.Tracker: it notes when trials end, and what this process holds then."""
+    """In the place of search.tracking.Tracker: it notes when trials end, what this process holds then, and the CPU
+    seconds that it and the dispatcher have taken."""
 
     ends: list[float] = field(default_factory=list)
     rss_mb: list[float] = field(default_factory=list)
+    driver_s: list[float] = field(default_factory=list)
+    dispatcher_s: list[float] = field(default_factory=list)
+    _dispatcher: int | None = None  # its process
 
     def trial_ended(self, recipe_key: str, seed: int, status: str, **_: Any) -> None:
         assert status == "finished", status
         self.ends.append(time.monotonic())
         self.rss_mb.append(_resident_mb())
+        self.driver_s.append(time.process_time())
+        self.dispatcher_s.append(self._of_dispatcher())
+
+    def _of_dispatcher(self) -> float:
+        if self._dispatcher is None:
+            self._dispatcher = next(one.pid for one in processes() if one.title.startswith("ray::Dispatcher"))
+        user, system = Path(f"/proc/{self._dispatcher}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    def within(self, begin: float, end: float) -> tuple[float, float, float, float]:
+        """Scale's figures between the ends of these shares of the trials."""
+        first, last = round(begin * len(self.ends)), round(end * len(self.ends)) - 1
+        seconds = self.ends[last] - self.ends[first]
+        driver, dispatcher = ((times[last] - times[first]) / seconds for times in (self.driver_s, self.dispatcher_s))
+        growth = fmean(self.rss_mb[last - 9 : last + 1]) - fmean(self.rss_mb[first - 5 : first + 5])
+        return (last - first) / seconds, driver, dispatcher, growth
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else is told is heard, and nothing is ever written."""
@@ -184,17 +219,20 @@ class Counter:
 
 @dataclass(frozen=True)
 class Scale:
-    """What a search without training came to.
+    """What a search without training came to. All but the first and the last are of the time in which all is started:
+    between the ends of two shares of the trials.
 
-    trials_per_s  from the start of the search to the last trial's end; `steady` from 20% of the trials on
-    cpu_s         of the driver
-    rss_growth_mb of the driver, from 20% of the trials to all of them
-    actors        that carried trials
+    trials_per_s     from the start of the search to the last trial's end
+    steady           trials a second
+    driver_load      CPU seconds a second, as those of the dispatcher
+    rss_growth_mb    of the driver
+    actors           that carried trials
     """
 
     trials_per_s: float
     steady: float
-    cpu_s: float
+    driver_load: float
+    dispatcher_load: float
     rss_growth_mb: float
     actors: int
 
@@ -211,9 +249,11 @@ slots: {{count: {slots}}}
 """
 
 
-def untrained_search(num_trials: int, num_slots: int) -> Scale:
+def untrained_search(
+    num_trials: int, num_slots: int, *, pace_s: float = 0.0, between: tuple[float, float] = (0.2, 1.0)
+) -> Scale:
     """A whole search through Tune, the ledger on SQLite, trials' actors and the dispatcher's, but for training and
-    MLflow. Ray is up."""
+    MLflow. Ray is up. `pace_s` lies between a slot's evaluations, `between` is as Scale has it."""
     from rich.console import Console
 
     from search.config import load
@@ -228,23 +268,15 @@ def untrained_search(num_trials: int, num_slots: int) -> Scale:
         file = folder / "scale.yaml"
         file.write_text(SEARCH.format(packs=folder, trials=num_trials, slots=num_slots))
         with (
-            mock.patch("search.engine.SlotPool", UntrainedPool),
+            mock.patch("search.engine.SlotPool", partial(UntrainedPool, pace_s=pace_s)),
             mock.patch("search.engine.slot_count", return_value=num_slots),
             mock.patch("search.run.Tracker", return_value=counter),
         ):
-            began, cpu = time.monotonic(), time.process_time()
+            began = time.monotonic()
             run(load(file), file.read_text(), results=folder / "results", console=Console(quiet=True))
-            cpu = time.process_time() - cpu
     if len(counter.ends) != num_trials:
         raise RuntimeError(f"{num_trials} trials must end, but {len(counter.ends)} did")
-    warm = num_trials // 5
-    return Scale(
-        trials_per_s=num_trials / (counter.ends[-1] - began),
-        steady=(num_trials - warm) / (counter.ends[-1] - counter.ends[warm - 1]),
-        cpu_s=cpu,
-        rss_growth_mb=statistics.fmean(counter.rss_mb[-10:]) - statistics.fmean(counter.rss_mb[warm - 5 : warm + 5]),
-        actors=_trial_actors(),
-    )
+    return Scale(num_trials / (counter.ends[-1] - began), *counter.within(*between), _trial_actors())
 
 
 def _resident_mb() -> float:
