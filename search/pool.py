@@ -4,15 +4,13 @@ import logging
 import threading
 import time
 import uuid
-from contextlib import suppress
 from typing import Any
 
 import ray
 from ray.exceptions import ActorDiedError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.callbacks import DatasetsCallback
 
+from search.controllers import SlotTrainer, end_controllers, free_groups
 from search.shape import Node, SlotsConfig
 from search.slots import SlotJob, slot_loop
 
@@ -53,25 +51,6 @@ def slot_count(slots: SlotsConfig, cluster: list[Node]) -> int:
 
 def _of(node: Node) -> str:
     return f" ({', '.join(sorted(node.accelerator_types))})" if node.accelerator_types else ""
-
-
-def _end_controllers() -> None:
-    """Kills the Train controllers that this driver has started; Train tells of none of them."""
-    from ray._private.state import state
-
-    driver: Any = ray._private.worker.global_worker
-    for actor, facts in state.actor_table(None, driver.current_job_id).items():
-        if facts["ActorClassName"] == "TrainController" and facts["State"] != "DEAD":
-            with suppress(ValueError):  # its thread has just ended
-                driver.core_worker.kill_actor(ray.ActorID.from_hex(actor), True)
-
-
-class SlotTrainer(TorchTrainer):
-    """A Train run without Ray Data, which nothing here reads, and whose manager is one more process for each slot."""
-
-    def _create_default_callbacks(self) -> list[Any]:
-        callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
-        return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
 
 
 class SlotPool:
@@ -127,7 +106,7 @@ class SlotPool:
         this whole process with an error, at whatever it does by then."""
         deadline = time.monotonic() + END_S
         while self.alive and time.monotonic() < deadline:
-            _end_controllers()
+            end_controllers()
             time.sleep(0.1)
 
     def _watch(self) -> None:
@@ -159,6 +138,7 @@ class SlotPool:
                     log.warning(
                         "slot %d lost its controller and is started again: %s", number, str(error).split("\n")[0]
                     )
+                    free_groups()
                     continue
                 if not self._closing.is_set():  # else it was ended
                     self.errors.append(error)

@@ -49,6 +49,16 @@ def train_controller(search: FaultySearch) -> None:
     search.end(0)
 
 
+def train_controllers(search: FaultySearch) -> None:
+    """The same of two slots, which on a machine of two cores have all of them: both controllers at once."""
+    search.configure(slots="slots: {count: 2}")
+    search.start()
+    search.until(lambda: len({step.process for step in search.steps()}) == 2, "a step of each slot")
+    search.until_steps()
+    search.kill(*search.titled("ray::TrainController"))
+    search.end(0)
+
+
 def driver(search: FaultySearch) -> None:
     """kill -9 of the command, and the same command again."""
     command = search.start()
@@ -118,6 +128,7 @@ KILLS = (
     ctrl_c_twice,
     trial_actor,
     train_controller,
+    train_controllers,
     loader_process,
     two_drivers,
 )

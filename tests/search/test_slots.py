@@ -2,7 +2,9 @@
 
 import errno
 import itertools
+import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,11 +18,12 @@ from ray.train.torch import TorchTrainer
 
 from datasets import Pack, PackError
 from search.config import load
+from search.controllers import SlotTrainer, end_controllers, free_groups
 from search.desk import ASK_AT_FIRST_S, ASK_EVERY_S, Desk, Pace
 from search.dispatcher import Dispatcher
 from search.job import Job, Measured, Ticket
 from search.patience import Patience
-from search.pool import CONTROLLERS, SlotPool, SlotTrainer
+from search.pool import CONTROLLERS, SlotPool
 from search.problem import open_problem
 from search.shape import Node, SlotsConfig
 from search.slots import SlotJob, make_trainer
@@ -278,13 +281,69 @@ def test_a_slot_whose_controller_is_killed_is_started_again_but_not_without_end(
     assert len(set(begun)) == CONTROLLERS  # each run of Train has a name of its own
 
 
-def test_a_slot_has_no_manager_of_ray_data() -> None:
+def test_a_slots_train_run_has_no_processes_that_serve_nothing() -> None:
     names = [
         {type(callback).__name__ for callback in trainer(lambda: None)._create_default_callbacks()}  # type: ignore[attr-defined]
         for trainer in (TorchTrainer, SlotTrainer)
     ]
-    assert names[0] - names[1] == {"DatasetsCallback"}
+    assert names[0] - names[1] == {"DatasetsCallback", "PlacementGroupCleanerCallback"}
     assert names[1]
+
+
+class TrainController:
+    """By its name one of Ray Train's, as far as `end_controllers` is concerned."""
+
+    def reserve(self) -> int:
+        import ray
+
+        self._group = ray.util.placement_group([{"CPU": 1}])
+        ray.get(self._group.ready(), timeout=30)
+        return os.getpid()
+
+
+def created() -> set[str]:
+    import ray
+
+    return {name for name, group in ray.util.placement_group_table().items() if group["state"] == "CREATED"}
+
+
+def test_what_a_dead_controller_reserved_is_free_again(ray_session: Any) -> None:
+    import ray
+
+    actor: Any = ray.remote(TrainController)
+    alive, dies = actor.options(num_cpus=0).remote(), actor.options(num_cpus=0).remote()
+    before = created()
+    ray.get(alive.reserve.remote())
+    kept = created()
+    os.kill(ray.get(dies.reserve.remote()), signal.SIGKILL)
+    with pytest.raises(ActorDiedError):
+        ray.get(dies.reserve.remote())
+    assert len(created() - before) == 2  # as Ray has it: nobody else would free it
+
+    def freed() -> bool:
+        free_groups()
+        return created() == kept
+
+    until(freed)
+    ray.kill(alive)
+    until(lambda: (free_groups(), created() == before)[1])
+
+
+def test_controllers_are_ended_and_nothing_else(ray_session: Any) -> None:
+    import ray
+
+    class Other:
+        def lives(self) -> bool:
+            return True
+
+    controller: Any = ray.remote(TrainController).options(num_cpus=0).remote()
+    other: Any = ray.remote(Other).options(num_cpus=0).remote()
+    assert ray.get(other.lives.remote())
+    end_controllers()
+    with pytest.raises(ActorDiedError):
+        ray.get(controller.reserve.remote(), timeout=30)
+    assert ray.get(other.lives.remote())
+    ray.kill(other)
 
 
 def test_a_slot_that_is_to_leave_its_node_gives_its_job_back_and_takes_none(dispatcher: Any) -> None:
