@@ -50,6 +50,7 @@ def free_groups() -> None:
     mine = ray._private.worker.global_worker.current_job_id.binary()
     accessor = state._connect_and_get_accessor()
     for group in map(row.FromString, accessor.get_placement_group_table()):
-        left = group.creator_actor_id and group.creator_actor_dead and group.state != row.REMOVED
+        of_an_actor = not ray.ActorID(group.creator_actor_id).is_nil()  # Tune's are the driver's
+        left = of_an_actor and group.creator_actor_dead and group.state != row.REMOVED
         if left and group.creator_job_id == mine:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))

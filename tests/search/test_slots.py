@@ -296,7 +296,7 @@ class TrainController:
     def reserve(self) -> int:
         import ray
 
-        self._group = ray.util.placement_group([{"CPU": 1}])
+        self._group = ray.util.placement_group([{"CPU": 0.5}])
         ray.get(self._group.ready(), timeout=30)
         return os.getpid()
 
@@ -312,6 +312,8 @@ def test_what_a_dead_controller_reserved_is_free_again(ray_session: Any) -> None
 
     actor: Any = ray.remote(TrainController)
     alive, dies = actor.options(num_cpus=0).remote(), actor.options(num_cpus=0).remote()
+    mine = ray.util.placement_group([{"CPU": 0.01}])
+    ray.get(mine.ready(), timeout=30)
     before = created()
     ray.get(alive.reserve.remote())
     kept = created()
@@ -327,6 +329,7 @@ def test_what_a_dead_controller_reserved_is_free_again(ray_session: Any) -> None
     until(freed)
     ray.kill(alive)
     until(lambda: (free_groups(), created() == before)[1])
+    ray.util.remove_placement_group(mine)
 
 
 def test_controllers_are_ended_and_nothing_else(ray_session: Any) -> None:
