@@ -154,7 +154,7 @@ def exchange_rate(
     with np.errstate(divide="ignore", invalid="ignore"):
         marginal = np.where(per_real > 0, per_synthetic / per_real, np.copysign(np.inf, per_synthetic))
         average = np.where(synthetic > 0, (equivalent - real) / synthetic, np.nan)
-    known = _falls(law, coverage)
+    known = law.falls(coverage)
     unknown = Band(*(np.full(real.shape, value) for value in (np.nan, -np.inf, np.inf)))
     return ExchangeRate(
         real=real,
@@ -174,7 +174,7 @@ def savings(
     errors = law.draws(counts, synthetic, group)
     band = _band(law, _equivalents(law, errors), coverage)
     outside = _beyond(law, band.median) | (counts > law.real.max()) | (synthetic > law.synthetic.max())
-    told = _falls(law, coverage) & (np.isfinite(band.high) | (band.low >= law.real[law.real > 0].min()))
+    told = law.falls(coverage) & (np.isfinite(band.high) | (band.low >= law.real[law.real > 0].min()))
     columns = (counts, np.median(errors, axis=0), band.median, band.low, band.high, outside, told)
     return tuple(
         Saving(n, synthetic, error, equivalent, low, high, beyond, known, coverage)
@@ -185,13 +185,6 @@ def savings(
 def saving(law: Law, real: float, synthetic: float, group: str | None = None, coverage: float = 0.9) -> Saving:
     """How many real images alone reach what `real` with `synthetic` images reach, for one method."""
     return savings(law, [real], synthetic, group, coverage)[0]
-
-
-def _falls(law: Law, coverage: float) -> bool:
-    """Whether the error of real images alone is known to fall, over the real counts that were measured: a flat curve
-    has every error at any number of them, and measures nothing in them."""
-    ends = law.draws([law.real[law.real > 0].min(), law.real.max()], 0)
-    return bool(np.quantile(ends[:, 0] - ends[:, 1], law.tail(coverage)) > 0)
 
 
 def _total(candidates: Sequence[Candidate]) -> float:

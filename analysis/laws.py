@@ -104,6 +104,12 @@ class Law:
         probability: calibrated on cells left out, since draws alone are too sure of themselves."""
         return float(special.ndtr(-self.calibration.multiple(coverage)))
 
+    def falls(self, coverage: float = COVERAGE) -> bool:
+        """Whether the error of real images alone is known to fall, over the real counts that were measured: a flat
+        curve has every error at any number of them, and measures nothing in them. Needs a cell with real images."""
+        ends = self.draws([self.real[self.real > 0].min(), self.real.max()], 0)
+        return bool(np.quantile(ends[:, 0] - ends[:, 1], self.tail(coverage)) > 0)
+
     def _log_draws(self, real: ArrayLike, synthetic: ArrayLike, group: str | None) -> list[Floats]:
         n, s = (np.atleast_1d(a).astype(float) for a in np.broadcast_arrays(real, synthetic))
         _check_counts(n, s)

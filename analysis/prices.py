@@ -166,6 +166,8 @@ class Split:
 
     real, synthetic, error  what the median buys, and the error that the law says of it
     beyond                  whether that is more than was measured of either
+    told                    whether anything is known: not where real images are not known to lower the error, nor where
+                            the interval goes over nearly all shares
     """
 
     share: float
@@ -175,12 +177,13 @@ class Split:
     synthetic: float
     error: float
     beyond: bool
+    told: bool
     coverage: float
 
     @property
     def text(self) -> str:
-        """One sentence; an interval over nearly all shares is no answer."""
-        if self.high - self.low > UNKNOWN:
+        """One sentence."""
+        if not self.told:
             return "How to split such money between labels and renders cannot be told: the error hardly depends on it."
         return (
             f"The best split of such money gives {self.share:.0%} of it to real labels ({self.coverage:.0%} interval"
@@ -203,7 +206,8 @@ def best_split(law: Law, prices: Prices, budget: float, group: str | None = None
     at = int(np.argmin(np.abs(shares - share)))
     beyond = bool(real[at] > law.real.max() or synthetic[at] > law.synthetic.max())
     error = float(np.median(errors[:, at]))
-    return Split(share, low, high, float(real[at]), float(synthetic[at]), error, beyond, coverage)
+    told = law.falls(coverage) and high - low <= UNKNOWN
+    return Split(share, low, high, float(real[at]), float(synthetic[at]), error, beyond, told, coverage)
 
 
 def _check(law: Law) -> None:

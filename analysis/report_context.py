@@ -7,10 +7,11 @@ from functools import cached_property
 from analysis.bands import with_bands
 from analysis.curves import Curve, curve
 from analysis.decide import Decision, decide
+from analysis.exchange import place_of
 from analysis.laws import Law, law_of
 from analysis.prices import Prices
 from analysis.provenance import Provenance, Sample, provenance, samples
-from analysis.ranking import Candidate
+from analysis.ranking import Candidate, rank
 from analysis.runs import Table, load
 from analysis.worth import Worth, worth
 
@@ -70,9 +71,10 @@ class Context:
         if self.law is None:
             return None
         try:
-            return worth(self.table, law=self.law, prices=self.prices)
-        except ValueError:
+            method = place_of(self.law, rank(self.table)).group
+        except ValueError:  # no such recipe
             return None
+        return worth(self.table, method=method, law=self.law, prices=self.prices)
 
     @cached_property
     def curve(self) -> Curve:

@@ -11,6 +11,7 @@ Floats = NDArray[np.float64]
 
 REAL = np.array([250.0, 1000, 4000, 16000])
 SYNTHETIC = np.array([0.0, 1000, 4000, 16000])
+PRICES, BUDGET = Prices(real_label=1.0, synthetic_image=0.25), 4000.0
 N, S = (axis.ravel() for axis in np.meshgrid(REAL, SYNTHETIC, indexing="ij"))
 
 
@@ -66,6 +67,12 @@ def test_a_flat_curve_gives_no_advice() -> None:
     assert "neither more labels nor more or better renders" in advice.text
 
 
+def test_a_flat_curve_has_no_best_split() -> None:
+    found = best_split(simulated(0.3 + 0 * N), PRICES, BUDGET)
+    assert not found.told
+    assert "cannot be told" in found.text
+
+
 def test_validation_labels_are_a_cost() -> None:
     prices = Prices(real_label=2.0, synthetic_image=0.5, validation_label=3.0)
     assert prices.cost(10, 20, 5) == 20 + 10 + 15
@@ -87,9 +94,6 @@ def test_a_budget_of_nothing_is_refused() -> None:
         best_split(law, Prices(1.0, 0.1), np.inf)
 
 
-PRICES, BUDGET = Prices(real_label=1.0, synthetic_image=0.25), 4000.0
-
-
 def optimum(k: float) -> float:
     """The true share of the money for real labels: where effective data n + k s^0.7 is most."""
     shares = np.linspace(0, 1, 2001)
@@ -102,5 +106,6 @@ def test_the_best_split_of_a_law_without_noise_is_found() -> None:
     assert found.share == pytest.approx(optimum(4.0), abs=0.12)
     assert PRICES.cost(found.real, found.synthetic) == pytest.approx(BUDGET)
     assert found.error == pytest.approx(worth(np.array([found.real]), np.array([found.synthetic]))[0], rel=0.02)
+    assert found.told
     assert not found.beyond
     assert best_split(simulated(worth(N, S), noise=0.0), PRICES, 40 * BUDGET).beyond
