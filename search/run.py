@@ -25,6 +25,7 @@ from search.cluster import connect
 from search.config import SearchConfig
 from search.cost import Costs
 from search.delivery import deliver
+from search.head import HeadWatch
 from search.ledger import Ledger
 from search.problem import open_problem
 from search.registry import Registrar
@@ -103,7 +104,7 @@ def run(
                 affords=spending.affords,
             )
             if not ledger.complete:
-                with _ray(address):
+                with _ray(address, console):
                     from search.engine import Engine  # imports Ray, which reads its environment when it is imported
 
                     parts = config, opened, ledger, costs, spending, tracker, folder
@@ -204,15 +205,16 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[None]:
+def _ray(address: str | None, console: Console) -> Iterator[None]:
     """Ray while the search needs it; shut down afterwards if it was started here."""
     started = connect(address)
+    import ray
+
     try:
-        yield
+        with HeadWatch(ray.get_runtime_context().gcs_address, partial(console.print, markup=False)):
+            yield
     finally:
         if started:
-            import ray
-
             ray.shutdown()
 
 

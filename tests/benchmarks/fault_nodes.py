@@ -74,6 +74,8 @@ def head_node(search: FaultySearch) -> None:
         cluster.kill(cluster.head)
         if command.wait(WAIT_S) == 0:
             raise RuntimeError("the command must end with an error when the head is gone, but ended with 0")
+        if "does not answer" not in search.output:
+            raise RuntimeError(f"the command must say that the head is gone, but said:\n{search.output[-3000:]}")
     with _on_a_cluster(search) as cluster:
         search.start()
         search.end(0)
