@@ -14,7 +14,8 @@
     load        the same, with --pace-s seconds between a slot's evaluations, as if it trained. Once all is started
                 (between the ends of 50% and of 90% of the trials), the load of the driver and of the dispatcher, in CPU
                 seconds a second, and the share of the slots' time in which they had nothing to do
-    stock       plain Tune functions of 5 reports each, --stock-concurrent at a time: trials a second
+    stock       plain Tune functions of 5 reports each, --stock-concurrent at a time: trials a second, and the driver's
+                growth of memory
 
 --profile writes cProfile's statistics of the driver in `tune`. A trial's actor is a process of some 120 MB and 2 CPU
 seconds (Tune imports Ray Data and pandas): on few cores their start is most of `tune`. The last line is JSON.
@@ -32,7 +33,15 @@ sys.path.insert(0, str(ROOT))
 
 PACE = 500  # verdicts a second
 KEYS = ("verdicts_per_s", "trials_per_s", "steady_trials_per_s", "stock_trials_per_s", "rss_growth_mb")
-KEYS += ("p99_dispatch_ms", "actors", "driver_load", "dispatcher_load", "slots_idle")
+KEYS += (
+    "p99_dispatch_ms",
+    "actors",
+    "driver_load",
+    "dispatcher_load",
+    "slots_idle",
+    "rss_kb_a_trial",
+    "stock_rss_kb_a_trial",
+)
 PARTS = ("dispatcher", "tune", "load", "stock")
 
 
@@ -77,9 +86,10 @@ def main() -> None:
                     profile.disable()
                     profile.dump_stats(given.profile)
                 found |= {"trials_per_s": scale.trials_per_s, "steady_trials_per_s": scale.steady}
-                found |= {"rss_growth_mb": scale.rss_growth_mb, "actors": scale.actors}
+                found |= {"rss_kb_a_trial": scale.rss_kb_a_trial, "actors": scale.actors}
+                found["rss_growth_mb"] = 0.8 * given.trials * scale.rss_kb_a_trial / 1024
                 print(f"tune: {scale.trials_per_s:.1f} trials/s, {scale.steady:.1f} in the steady state;", end=" ")
-                print(f"driver {scale.rss_growth_mb:+.1f} MB; {scale.actors} actors", flush=True)
+                print(f"driver {scale.rss_kb_a_trial:+.1f} kB a trial; {scale.actors} actors", flush=True)
             elif part == "load":
                 scale = untrained_search(given.load_trials, given.slots, pace_s=given.pace_s, between=(0.5, 0.9))
                 idle = 1 - scale.steady * REPORTS * given.pace_s / given.slots
@@ -88,8 +98,9 @@ def main() -> None:
                 print(f"load: {given.slots} slots, {scale.steady:.1f} trials/s, {idle:.1%} idle;", end=" ")
                 print(f"driver {scale.driver_load:.0%} of a core, dispatcher {scale.dispatcher_load:.0%}", flush=True)
             else:
-                found["stock_trials_per_s"] = stock_search(given.stock_trials, given.stock_concurrent)
-                print(f"stock: {found['stock_trials_per_s']:.2f} trials/s", flush=True)
+                rate, growth = stock_search(given.stock_trials, given.stock_concurrent)
+                found |= {"stock_trials_per_s": rate, "stock_rss_kb_a_trial": growth}
+                print(f"stock: {rate:.2f} trials/s; driver {growth:+.1f} kB a trial", flush=True)
         finally:
             ray.shutdown()
     print(json.dumps({name: round(value, 3) if isinstance(value, float) else value for name, value in found.items()}))

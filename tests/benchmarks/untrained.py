@@ -209,8 +209,7 @@ class Counter:
         first, last = round(begin * len(self.ends)), round(end * len(self.ends)) - 1
         seconds = self.ends[last] - self.ends[first]
         driver, dispatcher = ((times[last] - times[first]) / seconds for times in (self.driver_s, self.dispatcher_s))
-        growth = fmean(self.rss_mb[last - 9 : last + 1]) - fmean(self.rss_mb[first - 5 : first + 5])
-        return (last - first) / seconds, driver, dispatcher, growth
+        return (last - first) / seconds, driver, dispatcher, _growth_kb(self.rss_mb, first, last)
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else is told is heard, and nothing is ever written."""
@@ -225,7 +224,7 @@ class Scale:
     trials_per_s     from the start of the search to the last trial's end
     steady           trials a second
     driver_load      CPU seconds a second, as those of the dispatcher
-    rss_growth_mb    of the driver
+    rss_kb_a_trial   by which the driver grows
     actors           that carried trials
     """
 
@@ -233,7 +232,7 @@ class Scale:
     steady: float
     driver_load: float
     dispatcher_load: float
-    rss_growth_mb: float
+    rss_kb_a_trial: float
     actors: int
 
 
@@ -283,6 +282,12 @@ def _resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def _growth_kb(rss_mb: list[float], first: int, last: int) -> float:
+    """For each trial between these two; means of ten, since memory is taken in steps."""
+    grown = fmean(rss_mb[last - 9 : last + 1]) - fmean(rss_mb[first - 5 : first + 5])
+    return 1024 * grown / (last - first)
+
+
 def _trial_actors() -> int:
     """Actors that Ray ever started, but for the dispatcher and the slots."""
     table = ray._private.state.state.actor_table(None)
@@ -297,14 +302,26 @@ def _stock_trial(_config: dict[str, Any]) -> None:
         ray.tune.report({"value": 1 / rung})
 
 
-def stock_search(num_trials: int, concurrent: int) -> float:
-    """Trials a second of plain Tune functions that report as often and import nothing. Ray is up, with as many CPUs."""
+class _Weighed(ray.tune.Callback):
+    """Notes what this process holds when trials end."""
+
+    def __init__(self) -> None:
+        self.rss_mb: list[float] = []
+
+    def on_trial_complete(self, *_: Any, **__: Any) -> None:
+        self.rss_mb.append(_resident_mb())
+
+
+def stock_search(num_trials: int, concurrent: int) -> tuple[float, float]:
+    """Trials a second of plain Tune functions that report as often and import nothing, and by how many kB a trial the
+    driver grows after the first 20% of them. Ray is up, with as many CPUs."""
+    weighed = _Weighed()
     with tempfile.TemporaryDirectory(prefix="stock-") as storage:
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(_stock_trial, {"cpu": 1}),
             param_space={"number": ray.tune.grid_search(list(range(num_trials)))},
             tune_config=ray.tune.TuneConfig(max_concurrent_trials=concurrent),
-            run_config=ray.tune.RunConfig(name="stock", storage_path=storage, verbose=0),
+            run_config=ray.tune.RunConfig(name="stock", storage_path=storage, verbose=0, callbacks=[weighed]),
         )
         with contextlib.redirect_stdout(sys.stderr):  # Tune's banner
             began = time.perf_counter()
@@ -312,4 +329,4 @@ def stock_search(num_trials: int, concurrent: int) -> float:
             seconds = time.perf_counter() - began
     if results.num_errors:
         raise RuntimeError(f"{results.num_errors} of {num_trials} trials failed: {results.errors[0]}")
-    return num_trials / seconds
+    return num_trials / seconds, _growth_kb(weighed.rss_mb, round(0.2 * num_trials), num_trials - 1)
