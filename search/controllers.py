@@ -4,27 +4,37 @@ All of it is Ray's own business (names with an underscore): Ray's version is pin
 them under other names.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.train.torch import TorchTrainer
+from ray.train import ScalingConfig
 from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 UNUSED = (DatasetsCallback, PlacementGroupCleanerCallback)
 
 
-class SlotTrainer(TorchTrainer):
-    """A Train run with two processes less.
+class SlotTrainer(DataParallelTrainer):
+    """A Train run with two processes less. Its workers are torch's one group where there are several; a single one
+    needs none, and neither its controller nor the driver then imports torch (120 MB and a CPU second each).
 
     Ray Data's manager serves nothing here. The cleaner of placement groups sees that a controller has died only where
     Ray has a dashboard; without one it stays for ever, and so do the groups. `free_groups` does its work.
     """
 
+    def __init__(self, loop: Callable[[dict[str, Any]], None], *, scaling_config: ScalingConfig, **given: Any) -> None:
+        if scaling_config.num_workers != 1:
+            from ray.train.torch import TorchConfig
+
+            given["backend_config"] = TorchConfig()
+        super().__init__(loop, scaling_config=scaling_config, **given)
+
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
+        callbacks: list[Any] = super()._create_default_callbacks()
         return [callback for callback in callbacks if not isinstance(callback, UNUSED)]
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import ray.train.torch
 from ray.exceptions import ActorDiedError
 
 from search.config import trains
@@ -78,6 +77,7 @@ def _work(desk: Desk, what: SlotJob) -> None:
 def make_trainer(what: SlotJob, world_size: int) -> Any:
     """A `trainables.loop.Trainer` over the packs of a search, on this worker's device."""
     import torch
+    from ray.train.torch import get_device
 
     from datasets import Pack, Source
     from datasets.compositing import Compositor, Scenes
@@ -87,7 +87,7 @@ def make_trainer(what: SlotJob, world_size: int) -> Any:
     from trainables.task import build_task
 
     set_deterministic(what.threads)
-    device: torch.device = ray.train.torch.get_device() if torch.cuda.is_available() else torch.device("cpu")
+    device: torch.device = get_device() if torch.cuda.is_available() else torch.device("cpu")
     part = division(device, world_size=world_size)
     packs = {pack: Pack.open(*pack) for group in what.packs.values() for pack in group}
     scenes = None

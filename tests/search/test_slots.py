@@ -5,6 +5,8 @@ import itertools
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,9 +16,11 @@ from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError
-from ray.train.torch import TorchTrainer
+from ray.train import BackendConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
 
 from datasets import Pack, PackError
+from search.cluster import ROOT
 from search.config import load
 from search.controllers import SlotTrainer, end_controllers, free_groups
 from search.desk import ASK_AT_FIRST_S, ASK_EVERY_S, Desk, Pace
@@ -283,11 +287,22 @@ def test_a_slot_whose_controller_is_killed_is_started_again_but_not_without_end(
 
 def test_a_slots_train_run_has_no_processes_that_serve_nothing() -> None:
     names = [
-        {type(callback).__name__ for callback in trainer(lambda: None)._create_default_callbacks()}  # type: ignore[attr-defined]
+        {type(one).__name__ for one in trainer(print, scaling_config=ScalingConfig())._create_default_callbacks()}
         for trainer in (TorchTrainer, SlotTrainer)
     ]
     assert names[0] - names[1] == {"DatasetsCallback", "PlacementGroupCleanerCallback"}
     assert names[1]
+
+
+@pytest.mark.parametrize(("workers", "backend"), [(1, BackendConfig), (2, TorchConfig)])
+def test_workers_are_a_process_group_of_torch_where_there_are_several(workers: int, backend: type) -> None:
+    trainer = SlotTrainer(print, scaling_config=ScalingConfig(num_workers=workers))
+    assert type(trainer.backend_config) is backend
+
+
+def test_the_driver_starts_its_slots_without_torch() -> None:
+    command = "import sys, search.run, search.engine; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=True, timeout=120)
 
 
 class TrainController:
