@@ -10,7 +10,8 @@ as many times the steps of one slot, and what is missing is what the engine cost
     steps a second  while every slot trains, as the training processes write their steps down (fault_hooks.py)
     first, last     seconds from the command to the first step of the first and of the last slot; the cluster is up
 
---start numbers of slots are started, and their search is then ended. Some 400 MB for each slot. The last line is JSON.
+--start numbers of slots are started, and their search is then ended. Some 650 MB for each slot, of which 106 less with
+RAY_TRAIN_ENABLE_PREEMPTION_WATCHER=0. The last line is JSON.
 """
 
 import argparse
@@ -62,7 +63,8 @@ def main() -> None:
     rates = {slots: scale.rate for slots, scale in scales.items() if scale.rate is not None}
     one = rates.get(1)
     efficiency = {slots: rate / slots / one for slots, rate in rates.items()} if one else {}
-    print("against the ideal: " + ", ".join(f"{slots} slots {e:.1%}" for slots, e in efficiency.items()))
+    if efficiency:
+        print("against the ideal: " + ", ".join(f"{slots} slots {e:.1%}" for slots, e in efficiency.items()))
     figures = {
         "slots": {str(slots): round(rate, 3) for slots, rate in rates.items()},
         "efficiency_8": round(efficiency[8], 4) if 8 in efficiency else None,
