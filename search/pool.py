@@ -1,4 +1,4 @@
-"""The pool: the slots of a search, each a `TorchTrainer.fit` in a thread of the driver. It grows with the cluster."""
+"""The pool: the slots of a search, each a `SlotTrainer.fit` in a thread of the driver. It grows with the cluster."""
 
 import logging
 import threading

@@ -33,15 +33,8 @@ sys.path.insert(0, str(ROOT))
 
 PACE = 500  # verdicts a second
 KEYS = ("verdicts_per_s", "trials_per_s", "steady_trials_per_s", "stock_trials_per_s", "rss_growth_mb")
-KEYS += (
-    "p99_dispatch_ms",
-    "actors",
-    "driver_load",
-    "dispatcher_load",
-    "slots_idle",
-    "rss_kb_a_trial",
-    "stock_rss_kb_a_trial",
-)
+KEYS += ("p99_dispatch_ms", "actors", "driver_load", "dispatcher_load", "slots_idle")
+KEYS += ("rss_kb_a_trial", "stock_rss_kb_a_trial")
 PARTS = ("dispatcher", "tune", "load", "stock")
 
 

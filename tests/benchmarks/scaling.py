@@ -10,7 +10,7 @@ as many times the steps of one slot, and what is missing is what the engine cost
     steps a second  while every slot trains, as the training processes write their steps down (fault_hooks.py)
     first, last     seconds from the command to the first step of the first and of the last slot; the cluster is up
 
---start numbers of slots are started, and their search is then ended. Some 650 MB for each slot, of which 106 less with
+--start numbers of slots are started, and their search is then ended. Some 650 MB for each slot, 106 fewer with
 RAY_TRAIN_ENABLE_PREEMPTION_WATCHER=0. The last line is JSON.
 """
 
